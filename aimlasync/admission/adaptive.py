@@ -166,6 +166,11 @@ class AdaptiveLimit:
         pace = self._pace
         return 0.0 if pace.rate == math.inf else pace.delay(now)
 
+    def expected_wait(self, now: float, ahead: int) -> float:
+        """Return the seconds until an attempt may be sent behind so many others; it holds back nothing to ask."""
+        pace = self._pace
+        return 0.0 if pace.rate == math.inf else pace.until_next(now) + ahead / pace.rate
+
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
         self._pace.sent(now)

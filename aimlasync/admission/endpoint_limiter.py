@@ -49,6 +49,9 @@ class LearnedRate(Protocol):
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent."""
 
+    def expected_wait(self, now: float, ahead: int) -> float:
+        """Return the seconds until an attempt may be sent behind so many others."""
+
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
 

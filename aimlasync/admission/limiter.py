@@ -15,6 +15,10 @@ from aimlasync.admission.fair_queue import FairQueue, Waiter
 from aimlasync.config import Priority
 
 
+class SentAway(Exception):
+    """The call is to wait elsewhere."""
+
+
 class Limiter:
     """One model's limiter. Its mutable state: the count in flight, the pause, and the queue.
 
@@ -93,15 +97,30 @@ class Limiter:
         Where `tokens` is a function, it is called each time the call is tried, so that newer estimates are used. A call
         that is tried `again` goes first.
         """
+        return await self.served(self.join(tokens, priority, tenant, again=again))
+
+    def join(
+        self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None, *, again: bool
+    ) -> Waiter[Admission]:
+        """Do the first half of `enter`, and return what waits in the queue; it is to be awaited with `served`."""
         need = tokens if callable(tokens) else lambda: tokens
         waiter = self.queue.join(priority, need, tenant, again=again)
         self.endpoint.waiting += 1
         # The new waiter may be the head, also before waiters that were there.
         self.advance()
+        return waiter
+
+    async def served(self, waiter: Waiter[Admission]) -> Admission:
+        """Wait until a call of the queue may be sent. Raises SentAway when `send_away` took it out of the queue."""
         try:
             return await waiter.turn
+        except SentAway:
+            raise
         except BaseException:
             if waiter.turn.done() and not waiter.turn.cancelled():
+                if waiter.turn.exception() is not None:
+                    # It was sent away and cancelled in the same iteration.
+                    raise
                 # It was admitted and cancelled in the same iteration of the event loop: nothing was sent.
                 self.withdraw(waiter.turn.result())
             else:
@@ -110,6 +129,28 @@ class Limiter:
                 self.endpoint.waiting -= 1
                 self.advance()
             raise
+
+    def send_away(self, waiter: Waiter[Admission]) -> None:
+        """Take a call out of the queue that shall wait elsewhere: its `served` raises SentAway."""
+        waiter.turn.set_exception(SentAway())
+        self.queue.left(waiter)
+        self.endpoint.waiting -= 1
+        self.advance()
+
+    def room(self, now: float) -> int:
+        """Return how many attempts could be sent at once, as far as that is known before their tokens are."""
+        endpoint = self.endpoint
+        if self.queue.waiting or endpoint.ready or self.opens_in(now) > 0:
+            return 0
+        return max(0, min(self.limit - self.in_flight, endpoint.limit - endpoint.in_flight))
+
+    def opens_in(self, now: float) -> float:
+        """Return the seconds until the pauses are over and the learned rates allow an attempt."""
+        wait = max(self.paused_until, self.endpoint.paused_until) - now
+        for learned_rate in (self.learned_rate, self.endpoint.learned_rate):
+            if learned_rate is not None:
+                wait = max(wait, learned_rate.expected_wait(now, 0))
+        return max(0.0, wait)
 
     def leave(self, admission: Admission, tokens: float | None = None) -> None:
         """End an admitted attempt; `tokens` is how many it really took, None when that is not known."""

@@ -87,11 +87,14 @@ class Pace:
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
-        wait = self._next - now
+        wait = self.until_next(now)
         if wait > 0.0:
             self._held = self._next
-            return min(wait, 1 / MIN_RATE)
-        return 0.0
+        return wait
+
+    def until_next(self, now: float) -> float:
+        """Do what `delay` does for somebody who does not wait."""
+        return min(max(0.0, self._next - now), 1 / MIN_RATE)
 
     def binds(self, now: float) -> bool:
         """Whether the rate is what holds attempts back."""

@@ -93,11 +93,11 @@ def export(
 @click.command(
     help="""Put the journals of shards together, one line for each row.
 
-    JOURNAL and PATH may be elsewhere: s3://...
+    A table is made of the whole with export. JOURNAL and PATH may be elsewhere: s3://...
     """,
 )
 @click.argument("journals", type=FileName(), metavar="JOURNAL...", nargs=-1, required=True)
-@click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make.")
+@click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make (.jsonl).")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Run `aimlasync merge`."""
@@ -108,3 +108,5 @@ def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     if merged.missing:
         named, more = ", ".join(merged.missing[:5]), " and more" if len(merged.missing) > 5 else ""
         click.echo(f"aimlasync: not among these journals: shard {named}{more}", err=True)
+    for path in merged.in_use:
+        click.echo(f"aimlasync: {shown(path)}: a run still writes it; merge again when that has ended", err=True)

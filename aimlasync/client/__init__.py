@@ -23,6 +23,8 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     call              one call and its attempts, and what each does to its upstream when it ends
     target            an upstream that may serve a call, and the bytes that it takes
     balancer          chooses an upstream, and waits there for a permit
+    wait_reasons      what a call waits for, in words
+    changing_lines    calls that wait at one endpoint and go to another that has room
     drain             the calls that wait, which a drained client cancels
     attempt_bounds    the timeouts of an attempt
     failure_signs     what an error says of capacity, health, key and cost

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
-from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
+from aimlasync.admission.endpoint_limiter import Admission
+from aimlasync.admission.limiter import SentAway
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call
+from aimlasync.client.changing_lines import ChangingLines
 from aimlasync.client.target import Target
+from aimlasync.client.wait_reasons import note_wait, why_it_waits
 from aimlasync.config import Limits, check_at_least
 from aimlasync.cost.budget import output_cap
 from aimlasync.endpoints.endpoint import Endpoint
@@ -26,14 +27,12 @@ from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
-from aimlasync.info import Info, Step, Timing
+from aimlasync.info import Info, Step
 from aimlasync.wire.redaction import Secrets
 from aimlasync.wire.request_body import encode_request
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
-
-_WaitsFor = WaitsFor | Literal["turn"]
 
 _log = logging.getLogger("aimlasync.retry")
 
@@ -41,7 +40,7 @@ _log = logging.getLogger("aimlasync.retry")
 class Balancer:
     """The upstreams of a client."""
 
-    __slots__ = ("max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
+    __slots__ = ("changing_lines", "max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
 
     def __init__(
         self,
@@ -57,6 +56,7 @@ class Balancer:
             raise ValueError("endpoints= must name at least one endpoint")
         check_at_least(0, max_queue=max_queue, max_queue_per_tenant=max_queue_per_tenant, max_wait=max_wait)
         self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
+        self.changing_lines = ChangingLines(self.upstreams, self._choose) if len(endpoints) > 1 else None
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait
@@ -75,6 +75,8 @@ class Balancer:
         """Let go of what waited or was in flight in an event loop that is closed."""
         for upstream in self.upstreams:
             upstream.begin_again()
+        if self.changing_lines is not None:
+            self.changing_lines.forget()
 
     def start_from(self, known: Starts, share: float) -> None:
         """Let models start with a share of what is known of them, by the endpoint's address and the model."""
@@ -176,36 +178,47 @@ class Balancer:
         Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
         """
         loop = asyncio.get_running_loop()
-        target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
-        upstream = target.upstream
-        if call.tried and upstream not in call.tried:
-            info = call.info
-            why = info.steps[-1].why if info.steps else ""
-            _log.info(
-                "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
-            )
-        tokens, lane = _tokens(call, target), upstream.lane(call.model)
-        since = loop.time()
-        admission = lane.limiter.enter_nowait(tokens(), since)
-        at, beside = since, lane.counted.in_flight - 1
-        if admission is None:
-            self._refuse_the_hopeless(call, lane, since)
-            kind, why = _why(lane, tokens(), since)
-            is_full = kind == "concurrency"
-            ahead = 0 if call.goes_first else lane.limiter.queue.ahead(call.priority, call.tenant)
-            call.waits_for = why
-            try:
-                admission = await self._wait(call, lane, tokens)
-                at, beside = admission.at, admission.beside
-                call.waits_for = None
-            finally:
-                seconds = loop.time() - since
-                step = Step(kind=kind, endpoint=upstream.endpoint.name, seconds=seconds, why=why, ahead=ahead)
-                call.info.steps += (step,)
-                _waited(call.info.timing, seconds, is_full)
-        if len(call.targets) > 1 and not lane.is_well and lane.allows(loop.time()):
-            lane.probing(loop.time())
-        return call.attempt(target, lane, loop, at, beside, admission)
+        until, was_sent_away = None if self.max_wait is None else loop.time() + self.max_wait, False
+        while True:
+            target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
+            upstream = target.upstream
+            if call.tried and upstream not in call.tried:
+                info = call.info
+                why = info.steps[-1].why if info.steps else ""
+                _log.info(
+                    "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
+                )
+            tokens, lane = _tokens(call, target), upstream.lane(call.model)
+            since = loop.time()
+            admission = lane.limiter.enter_nowait(tokens(), since)
+            at, beside = since, lane.counted.in_flight - 1
+            if admission is None:
+                if not was_sent_away:
+                    self._refuse_the_hopeless(call, lane, since)
+                kind, why = why_it_waits(lane, tokens(), since)
+                is_full = kind == "concurrency"
+                goes_first = was_sent_away or call.goes_first
+                ahead = 0 if goes_first else lane.limiter.queue.ahead(call.priority, call.tenant)
+                call.waits_for = why
+                try:
+                    admission = await self._wait(call, lane, tokens, until, again=goes_first)
+                    at, beside = admission.at, admission.beside
+                    call.waits_for = None
+                except SentAway:
+                    was_sent_away = True
+                    continue
+                except asyncio.CancelledError:
+                    # It may wait for another thing by now, as for the end of a pause.
+                    call.waits_for = why_it_waits(lane, tokens(), loop.time())[1]
+                    raise
+                finally:
+                    seconds = loop.time() - since
+                    step = Step(kind=kind, endpoint=upstream.endpoint.name, seconds=seconds, why=why, ahead=ahead)
+                    call.info.steps += (step,)
+                    note_wait(call.info.timing, seconds, is_full)
+            if len(call.targets) > 1 and not lane.is_well and lane.allows(loop.time()):
+                lane.probing(loop.time())
+            return call.attempt(target, lane, loop, at, beside, admission)
 
     def spare(self, first: Attempt) -> Attempt:
         """Return a second attempt beside `first`, at another endpoint if there is one.
@@ -231,15 +244,20 @@ class Balancer:
             call.budget.release(reservation)
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
-    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Admission:
-        again = call.goes_first
+    async def _wait(
+        self, call: Call, lane: Lane, tokens: Callable[[], float], until: float | None, *, again: bool
+    ) -> Admission:
         if not lane.standstill.is_watching:
             lane.standstill.watch()
-        if self.max_wait is None:
-            return await lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
+        if self.changing_lines is None or len(call.targets) == 1:
+            served = lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
+        else:
+            served = self.changing_lines.wait(call, lane, tokens, again=again)
+        if until is None:
+            return await served
         try:
-            async with asyncio.timeout(self.max_wait):
-                return await lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
+            async with asyncio.timeout_at(until):
+                return await served
         except TimeoutError:
             pass
         raise OverloadedError(
@@ -290,7 +308,7 @@ class Balancer:
             lane = upstream.lanes.get(model) or upstream.lane(model)
             if not lane.is_well and not lane.allows(now):
                 continue
-            cost = _cost(lane) if affinity is None else _rank(affinity, target)
+            cost = _cost(lane, now) if affinity is None else _rank(affinity, target)
             pause = lane.paused_until - now
             key = (upstream in tried, pause if pause > 0.0 else 0.0, cost)
             if least is None or key < least:
@@ -325,43 +343,21 @@ def _estimate(call: Call, target: Target) -> float:
     return beside + upstream.estimator.estimate(call.info.model, size, cap, in_full=upstream.counts_requested)
 
 
-def _why(lane: Lane, tokens: float, now: float) -> tuple[_WaitsFor, str]:
-    """Say what a call waits for."""
-    name, limiter = lane.name, lane.limiter
-    kind: _WaitsFor = limiter.stands_against(tokens, now) or "turn"
-    match kind:
-        case "tokens":
-            return kind, f"tokens per minute at {name} (it may take {tokens:,.0f})"
-        case "concurrency":
-            return kind, f"a place at {name} (the limit is {min(limiter.limit, limiter.endpoint.limit)} in flight)"
-        case "rate":
-            return kind, f"its turn at {name}, whose rate was learned from refusals"
-        case "requests":
-            return kind, f"requests per minute at {name}"
-        case "turn":
-            return kind, f"its turn at {name}"
-    left = lane.paused_until - now
-    if left <= 0:
-        return kind, f"{name}, which another process that shares its quota was told to pause"
-    until = datetime.fromtimestamp(time.time() + left, UTC)
-    return kind, f"{name}, paused until {until:%H:%M:%S} UTC: {lane.why_paused}"
-
-
-def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
-    """Book a wait on what stood in the way when it began."""
-    if is_full:
-        timing.queued = (timing.queued or 0.0) + seconds
-    else:
-        timing.limited = (timing.limited or 0.0) + seconds
-
-
-def _cost(lane: Lane) -> float:
-    """How long a call would take there: its latency, longer the fuller it is."""
+def _cost(lane: Lane, now: float) -> float:
+    """How long a call would take there: its latency, longer the fuller it is, behind those that wait for a rate."""
     latency = lane.circuit.latency
-    limiter, shared = lane.limiter, lane.upstream.limiter
-    load = (limiter.in_flight + limiter.queue.waiting + 1) / limiter.limit
+    limiter, upstream = lane.limiter, lane.upstream
+    shared, waiting = upstream.limiter, limiter.queue.waiting
+    load = (limiter.in_flight + waiting + 1) / limiter.limit
     of_all = (shared.in_flight + shared.waiting + 1) / shared.limit
-    return (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
+    cost = (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
+    if shared.waiting:
+        cost += shared.waiting * upstream.seconds_each
+    if limiter.learned_rate is not None:
+        cost += limiter.learned_rate.expected_wait(now, waiting)
+    if shared.learned_rate is not None:
+        cost += shared.learned_rate.expected_wait(now, shared.waiting)
+    return cost
 
 
 def _rank(key: str, target: Target) -> bytes:

@@ -32,7 +32,8 @@ class Waits:
         """Cancel the tasks that wait, and let no call wait from now on."""
         self.is_drained = True
         for task in list(self._tasks):
-            if task is not None:
+            # A loop that was closed under its calls ends none of them.
+            if task is not None and not task.get_loop().is_closed():
                 task.cancel()
 
     def __enter__(self) -> None:
@@ -43,4 +44,9 @@ class Waits:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._tasks.discard(asyncio.current_task())
+        try:
+            self._tasks.discard(asyncio.current_task())
+        except RuntimeError:
+            # No loop runs where the collector closes what was left of a call.
+            if kind is not GeneratorExit:
+                raise

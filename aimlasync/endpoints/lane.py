@@ -208,6 +208,8 @@ class Lane:
                     self.counted.resize(limit)
                     self.look(now)
         self.limiter.leave(permit.admission, tokens)
+        if upstream.attempt_ended is not None:
+            upstream.attempt_ended()
 
     def look(self, now: float, *, refused_beside: int | None = None) -> Finding | None:
         """Note the limit in force, tell once what has held, and return that.

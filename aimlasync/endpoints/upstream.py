@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from aimlasync._version import __version__
 from aimlasync.admission.adaptive import AdaptiveLimit, Learned
@@ -69,6 +69,7 @@ class Upstream:
         "_recent_keys",
         "account",
         "answer_modes",
+        "attempt_ended",
         "circuit",
         "counts_requested",
         "endpoint",
@@ -116,6 +117,8 @@ class Upstream:
         self._is_alone = is_alone
         self.seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         """The seconds between two requests, 0.0 where their rate is not stated."""
+        self.attempt_ended: Callable[[], None] | None = None
+        """Called with the end of each attempt while calls wait that others could send."""
         self.retry_budget = RetryBudget()
         self.paused_because = ""
         """Why the endpoint last paused."""

@@ -347,6 +347,9 @@ class Told:
     def delay(self, now: float) -> float:
         return 0.0
 
+    def expected_wait(self, now: float, ahead: int) -> float:
+        return 0.0
+
     def sent(self, now: float) -> None:
         self.at.append(now)
 

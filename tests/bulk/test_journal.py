@@ -346,6 +346,51 @@ def test_an_error_that_nobody_saw_is_raised_by_the_next_append(path: Path) -> No
     run(main())
 
 
+def moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def replaced(path: Path) -> None:
+    """As an editor saves."""
+    other = path.with_name("saved")
+    other.write_bytes(path.read_bytes())
+    os.replace(other, path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def written_to(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(lines(9))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file stays where it is")
+@pytest.mark.parametrize("meddle", [moved, Path.unlink, replaced, cut, written_to])
+@pytest.mark.parametrize("has_more", [True, False], ids=["before a write", "before the end"])
+async def test_a_file_that_somebody_else_takes_or_changes_is_an_error_that_stays(
+    path: Path, meddle: Callable[[Path], None], has_more: bool
+) -> None:
+    journal = opened(path)
+    names(journal)
+    journal.append(record(1))
+    journal.flush()
+    meddle(path)
+    if has_more:
+        journal.append(record(2))
+        with pytest.raises(OSError, match="run again") as failed:
+            journal.flush()
+        assert str(failed.value.filename) == str(path)
+        with pytest.raises(OSError, match="run again"):
+            journal.append(record(3))
+    with pytest.raises(OSError, match="run again"):
+        journal.close()
+    if meddle is moved:
+        path.with_name("elsewhere").rename(path)
+        assert reopened(path) == (rows(1, 2) if has_more else rows(1))
+
+
 async def test_a_sync_that_fails_at_the_end_is_an_error_and_lets_go(path: Path) -> None:
     disk = Disk()
     journal = opened(path, sync=disk.sync)

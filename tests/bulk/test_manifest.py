@@ -74,8 +74,9 @@ def test_the_same_job_finds_all_as_it_was_and_facts_may_differ(path: Path) -> No
         ),
         (
             {"input": 1, "model": 2, "prompt": {}, "labels": 3},
-            'input: was "sha256:abc", is 1; model: was "gpt-a", is 2; prompt: was not there, is {}; and 3 more; choose',
+            'model: was "gpt-a", is 2; labels: was ["a","b"], is 3; and 2 more; choose',
         ),
+        ({"prompt": {}}, 'prompt.system: was "Sort.", is not there; prompt.temperature: was 0.5, is not there; choose'),
     ],
 )
 def test_another_job_is_refused_and_shown_where_it_differs(path: Path, change: dict[str, Any], said: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import locked
 from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
 from aimlasync.bulk.output.merge import Merged, merge
 
@@ -210,3 +211,29 @@ def test_a_journal_may_grow_while_it_is_read(tmp_path: Path) -> None:
             file.write(line("b")[20:] + line("c"))
         assert [record.custom_id for record in index.records()] == ["a"]
         assert index.find("b") is None
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_journal_that_is_not_there_is_said_to_be_missing(tmp_path: Path, has_manifest: bool) -> None:
+    one = journal(tmp_path / "1", line("a"), manifest=manifest("1/2") if has_manifest else None)
+    with pytest.raises(InputError, match=r"2: no journal can be read there \(No such file"):
+        merge([one, str(tmp_path / "2")], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.XLSX", "out.parquet", "out.tsv.gz"])
+def test_a_journal_is_not_written_under_the_name_of_a_table(tmp_path: Path, name: str) -> None:
+    one = journal(tmp_path / "1", line("a"))
+    with pytest.raises(InputError, match="export"):
+        merge([one], str(tmp_path / name), overwrite=True)
+    assert not (tmp_path / name).exists()
+    for fits in ("out.jsonl", "out.csv.journal"):
+        assert merge([one], str(tmp_path / fits)).rows == 1
+
+
+def test_journals_that_a_run_still_writes_are_named(tmp_path: Path) -> None:
+    one, two = (journal(tmp_path / f"{n}", line(f"{n}"), manifest=manifest(f"{n}/2")) for n in (1, 2))
+    with locked(one):
+        merged = merge([one, two], str(tmp_path / "out"))
+    assert (merged.rows, merged.in_use) == (2, (one,))
+    assert merge([one, two], str(tmp_path / "out")).in_use == ()

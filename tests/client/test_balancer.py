@@ -460,6 +460,29 @@ async def test_the_faster_endpoint_is_chosen() -> None:
     assert await take(both, 5) == [1] * 5
 
 
+class Slow:
+    """A learned rate of one attempt in two seconds."""
+
+    def delay(self, now: float) -> float:
+        return 0.0
+
+    def expected_wait(self, now: float, ahead: int) -> float:
+        return 2.0 * ahead + 2.0
+
+    def sent(self, now: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize("of_account", [True, False])
+async def test_an_endpoint_whose_rate_would_hold_a_call_is_not_chosen(of_account: bool) -> None:
+    both = pool(99, 9)
+    first = both.upstreams[0]
+    first.lane("m").circuit.succeeded(0.0, 0.1)
+    both.upstreams[1].lane("m").circuit.succeeded(0.0, 1.0)
+    (first.limiter if of_account else first.lane("m").limiter).learned_rate = Slow()
+    assert await take(both, 5) == [1] * 5
+
+
 async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)

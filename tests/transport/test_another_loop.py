@@ -206,3 +206,28 @@ def _left_behind(waits_for: str, calls: list[asyncio.Task[Any]]) -> AsyncClient:
         loop.run_until_complete(begin())
         loop.close()
     return client
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_is_drained_after_its_loop_was_closed_under_calls_that_wait() -> None:
+    loop = asyncio.new_event_loop()
+    client = AsyncClient(api_key="test", base_url="http://127.0.0.1:9/v1")
+    client._pipeline.balancer.upstreams[0].limiter.pause(loop.time() + 10)
+
+    async def begin(client: AsyncClient) -> list[asyncio.Task[Any]]:
+        calls = [loop.create_task(client.chat.completions.create(model=MODEL, messages=HELLO)) for _ in range(2)]
+        await until(lambda: client.queued == 2)
+        return calls
+
+    calls = loop.run_until_complete(begin(client))
+    loop.close()
+
+    async def end(client: AsyncClient) -> None:
+        client.drain()
+        await client.close()
+
+    asyncio.run(end(client))
+    assert not any(call.done() for call in calls)
+    calls.clear()
+    del client
+    gc.collect()

@@ -5,6 +5,7 @@ Functions over file descriptors. They know no format and no name of a file; impo
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,19 @@ def sync_directory(path: str, sync: Sync) -> None:
             sync(fd)
         finally:
             os.close(fd)
+
+
+def check_whole(fd: int, path: str, size: int) -> None:
+    """Raise OSError unless the open file is the one at `path`, with as many bytes as its one writer gave it."""
+    found = os.fstat(fd)
+    try:
+        is_there = os.path.samestat(found, os.stat(path))
+    except OSError:
+        is_there = False
+    if not is_there:
+        raise OSError(errno.ESTALE, "moved or deleted while a run wrote to it; put it back, and run again", path)
+    if found.st_size != size:
+        raise OSError(errno.ESTALE, "cut or written to by another program while a run wrote to it; run again", path)
 
 
 @contextmanager

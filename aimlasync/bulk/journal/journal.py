@@ -3,8 +3,9 @@
 A batch of lines is one write() at the end of the file, so the only damage that a crash can do is a torn last line,
 which the next scan cuts off. A line with neither response nor error is left out; any other that is no record is an
 error with its number, never skipped. After a write or sync that failed the journal takes nothing more, because the
-system may have dropped what it had. One run at a time has the file, which its owner alone can read; `manifest` knows
-which job it belongs to. Imports this room alone.
+system may have dropped what it had; nor once its file was moved, deleted, cut or written to by another program. One run
+at a time has the file, which its owner alone can read; `manifest` knows which job it belongs to. Imports this room
+alone.
 """
 
 from __future__ import annotations
@@ -210,6 +211,11 @@ class Journal:
             batch = b"\n".join(self._lines)
             self._lines.clear()
             self._put(batch)
+        try:
+            disk.check_whole(self._fd, self.path, self._size)
+        except OSError as error:
+            self._failure = error
+            raise
 
     def sync(self) -> None:
         """Write the waiting lines, and sync them to the disk."""

@@ -273,6 +273,8 @@ def _compare(
     names = [name for name in {**now, **was} if name not in may_differ]
     other = [name for name in names if name not in was or name not in now or was[name] != now[name]]
     if other:
+        # What is empty on one side is told by what it holds on the other.
+        other = [name for name in other if not any(inner.startswith(f"{name}.") for inner in other)]
         shown = [f"{name}: {_difference(name, was, now)}" for name in other[:_SHOWN]]
         if len(other) > _SHOWN:
             shown.append(f"and {len(other) - _SHOWN} more")

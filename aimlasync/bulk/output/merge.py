@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.journal.index import Index
-from aimlasync.bulk.journal.manifest import locked
+from aimlasync.bulk.journal.manifest import is_in_use, locked
 from aimlasync.bulk.output.cells import text_of
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
@@ -44,6 +45,8 @@ class Merged:
 
     None where a journal is that of no shard, or they are those of another number of shards.
     """
+    in_use: tuple[str, ...] = ()
+    """Journals that a run still writes: what it adds later is not there."""
 
 
 def merge(
@@ -53,8 +56,8 @@ def merge(
 
     The last ok line of a custom_id is kept, else its last. "-" is standard output, which gets no manifest. A journal
     that an earlier merge for the same job made there is replaced, if no run has gone on with it; any other file raises
-    OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, or OSError when it cannot be
-    written.
+    OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, also for a name such as
+    out.csv, since a table is made with `export`; or OSError when it cannot be written.
     """
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"merge takes a list of journals, such as [{str(paths)!r}], not one path")
@@ -65,9 +68,13 @@ def merge(
 def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
+    if format_of_path(out_path) not in (None, "jsonl", "json"):
+        raise InputError(out_path, "a name of a table, and this makes a journal; name it .jsonl, and export that")
     for number, path in enumerate(paths):
         if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
             raise InputError(path, "named twice, and each of its rows would be; name it once")
+        if not os.path.exists(path):
+            raise InputError(path, "no journal can be read there (No such file or directory); check the name")
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
     manifest, missing = _merged_manifest(paths)
@@ -80,12 +87,14 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
         if manifest is None and not goes and os.path.exists(sidecar := f"{out_path}.manifest"):
             raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
+        # No run writes what this user may not.
+        in_use = tuple(path for path in paths if os.access(path, os.W_OK) and is_in_use(os.path.realpath(path)))
         with target.open() as file:
             file.writelines(index.lines())
         # The manifest is replaced after the journal, so that what a crash leaves can be merged again.
         if manifest is not None and not goes:
             replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
-        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates, missing)
+        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates, missing, in_use)
 
 
 def _merged_manifest(paths: Sequence[str]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
