@@ -1,9 +1,9 @@
 """Calls that wait at one endpoint while another has room: they choose anew.
 
 An endpoint that hangs, pauses or is slow would otherwise keep the calls that chose it while it was the best. With each
-attempt that ends anywhere, and when a pause, a circuit or a learned rate of another endpoint opens, as many calls go as
-there are places; who goes first is what the queue of their endpoint says. A client with one endpoint has none of this.
-It may import `call` and what lies below `client`.
+attempt that ends where no call waits, and when a pause, a circuit or a learned rate of another endpoint opens, as many
+calls go as there are places; who goes first is what the queue of their endpoint says. A client with one endpoint has
+none of this. It may import `call` and what lies below `client`.
 """
 
 from __future__ import annotations

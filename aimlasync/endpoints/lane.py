@@ -208,7 +208,8 @@ class Lane:
                     self.counted.resize(limit)
                     self.look(now)
         self.limiter.leave(permit.admission, tokens)
-        if upstream.attempt_ended is not None:
+        # Where calls wait here, the place is one of theirs.
+        if upstream.attempt_ended is not None and not self.limiter.queue.waiting:
             upstream.attempt_ended()
 
     def look(self, now: float, *, refused_beside: int | None = None) -> Finding | None:

@@ -118,7 +118,7 @@ class Upstream:
         self.seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         """The seconds between two requests, 0.0 where their rate is not stated."""
         self.attempt_ended: Callable[[], None] | None = None
-        """Called with the end of each attempt while calls wait that others could send."""
+        """Called with the end of each attempt that leaves a place, while calls wait that others could send."""
         self.retry_budget = RetryBudget()
         self.paused_because = ""
         """Why the endpoint last paused."""
