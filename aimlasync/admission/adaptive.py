@@ -6,7 +6,8 @@
    refused, that is the limit.
  - How fast (`admission.pace`): what was accepted from one row of refusals to the next, over the time between. A row
    that lasts is a full window, and tells over how long the server counts. In it each refused attempt halves the pace.
- - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time.
+ - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time. A
+   refusal outside a probe of the rate does not put off the next one.
  - Which of them a refusal speaks of: of the rate, where fewer are in flight than were accepted before, or where the
    limit has held; of the attempts in flight, at that height, where a rate that has held holds attempts back. Signs add
    up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is free to grow, so that what was
