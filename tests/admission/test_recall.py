@@ -126,6 +126,7 @@ def test_a_fall_that_the_last_refusal_or_the_end_of_a_silence_brings_is_seen() -
     recall = Recall()
     for at in (0.0, 50.0):
         recall.refused(at, Learned(40.0, 20.0), is_sure=True, answered=0, seconds=1.0)
+    assert fallen(recall)
     low = Law(Learned(4.0, 0.1))
     assert [recall.answered(at, low) for at in (52.0, 56.0)] == [None, Learned(20.0, 10.0)]
 
