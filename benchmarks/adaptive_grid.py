@@ -1,6 +1,6 @@
 """How well a client that is told no numbers uses servers of every kind: the grid of adaptive limits, in virtual time.
 
-    python benchmarks/adaptive_grid.py [--seeds 31,32] [--groups queue,batch] [--cells] [--without] [--ramp]
+    python benchmarks/adaptive_grid.py [--seeds 31,32] [--groups queue "bucket, told"] [--cells] [--without] [--ramp]
 
 Method: a closed loop of callers asks a server in virtual time (`tests/support/unknown_servers.py`), one after the other
 of 222 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
@@ -119,7 +119,7 @@ def ramp() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="the grid of adaptive limits")
     parser.add_argument("--seeds", default="31,32")
-    parser.add_argument("--groups", default="")
+    parser.add_argument("--groups", nargs="*", default=[], metavar="GROUP")
     parser.add_argument("--cells", action="store_true")
     parser.add_argument("--without", action="store_true")
     parser.add_argument("--ramp", action="store_true")
@@ -128,7 +128,7 @@ def main() -> None:
         ramp()
         return
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    groups = options.groups.split(",") if options.groups else {cell.group for cell in CELLS}
+    groups = options.groups or {cell.group for cell in CELLS}
     numbers = [number for number, cell in enumerate(CELLS) if cell.group in groups]
     if not numbers:
         parser.error(f"no such group: one of {', '.join(dict.fromkeys(cell.group for cell in CELLS))}")

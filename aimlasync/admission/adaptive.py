@@ -6,7 +6,8 @@
    refused, that is the limit.
  - How fast (`admission.pace`): what was accepted from one row of refusals to the next, over the time between. A row
    that lasts is a full window, and tells over how long the server counts. In it each refused attempt halves the pace.
- - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time.
+ - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time. A
+   refusal outside a probe of the rate does not put off the next one.
  - Which of them a refusal speaks of: of the rate, where fewer are in flight than were accepted before, or where the
    limit has held; of the attempts in flight, at that height, where a rate that has held holds attempts back. Signs add
    up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is free to grow, so that what was
@@ -29,9 +30,9 @@ from aimlasync.admission.knee import FEW, MARGIN, MAX, Knee
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
-# What breaks without each constant of the four files, on the grid with seed 504 (mean goodput of its classes .976,
+# What breaks without each constant of the four files, on the grid with seed 504 (mean goodput of its classes .977,
 # 2.0 % refused, queues at 2.5 times their knee): `benchmarks/adaptive_grid.py --seeds 504 --without`. MAX: not on the
-# grid.
+# grid. The rows are of the law in which each refusal put the next probe of the rate off.
 #
 #   constant   without  what breaks
 #   _SIGN      1        goodput .967; buckets .951 for .974, small windows .945 for .979

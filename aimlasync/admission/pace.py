@@ -63,7 +63,7 @@ class Pace:
         self._is_raised = self._gives_bursts = False
         # The share of the attempts that is refused at any rate.
         self._borne = 0.0
-        # Answers since the last refusal, and those from which on it is probed.
+        # Answers since the last probe that was refused, and those from which on the rate is probed.
         self._waited, self._patience = 0, FEW
 
     @property
@@ -162,6 +162,9 @@ class Pace:
         Where the share `borne` of the attempts is refused by chance, more than that is since `since`.
         """
         self._borne = borne
+        if self.probing:
+            # Only its refusal puts the next one off: those that come by chance, or with others' traffic, go on.
+            self._waited = 0
         if since is not None:
             self._mark = since
         if self._row < math.inf:
@@ -183,7 +186,7 @@ class Pace:
                     self._gives_bursts, self._is_raised = True, False
             self.rate = self.known = known
             self._refused, self._trip = (now, self.accepted), now - started
-        self._waited, self._trial = 0, None
+        self._trial = None
         self._next = max(self._next, now + 1 / self.rate)
 
     def _slow(self, now: float, started: float) -> None:

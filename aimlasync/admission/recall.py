@@ -9,6 +9,7 @@ try. It is arithmetic without I/O or a clock, and may import `admission.adaptive
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from aimlasync.admission.adaptive import Learned
 
@@ -22,6 +23,14 @@ _QUIET, _ANSWERS, _LONGER = 5.0, 2, 2.0
 _SHARE = 0.5
 
 
+class Law(Protocol):
+    """What `Recall` needs of `AdaptiveLimit`."""
+
+    @property
+    def learned(self) -> Learned:
+        """What is known at this moment."""
+
+
 class Recall:
     """What was known of one limit, and when to try it again. Its mutable state: that, and what came since a refusal."""
 
@@ -30,7 +39,7 @@ class Recall:
     def __init__(self, answered: int = 0) -> None:
         """`answered` is how many answers there were before."""
         self.is_fallen = False
-        """Whether what is known has fallen far below what it was; only then is an answer worth a word."""
+        """Whether what is known may have fallen far below what it was; only then is an answer worth a word."""
         # What was known, since when, and the attempts a second that it allowed.
         self._before: Learned | None = None
         self._since, self._rate = -math.inf, 0.0
@@ -53,21 +62,23 @@ class Recall:
         self._answered = answered
         self._refused_at, self._answers = now, 0
         age, rate = now - self._since, math.inf if known.rate is None else known.rate
-        self.is_fallen = rate < _FALLEN * self._rate
-        if has_held and (age > _OLDER or (age > _NEWER and not self.is_fallen)):
-            if not self.is_fallen:
+        has_fallen = rate < _FALLEN * self._rate
+        if has_held and (age > _OLDER or (age > _NEWER and not has_fallen)):
+            if not has_fallen:
                 self._quiet = _QUIET
-            self._before, self._since, self.is_fallen = known, now, False
+            self._before, self._since = known, now
             self._rate = min(rate, known.in_flight / max(seconds, 1e-3))
+        # What this refusal leaves shows later: the end of a silence may lower a rate further.
+        self.is_fallen = self._before is not None
 
-    def answered(self, now: float, known: Learned) -> Learned | None:
-        """Take in an answer while it has fallen; return what to start again with, None for nothing."""
+    def answered(self, now: float, law: Law) -> Learned | None:
+        """Take in an answer while it may have fallen; return what to start again with, None for nothing."""
         before = self._before
         self._answers += 1
-        if before is None or known.rate is None or known.rate >= _FALLEN * self._rate:
-            self.is_fallen = False
+        if before is None or now - self._refused_at < self._quiet or self._answers < _ANSWERS:
             return None
-        if now - self._refused_at < self._quiet or self._answers < _ANSWERS:
+        if (rate := law.learned.rate) is None or rate >= _FALLEN * self._rate:
+            self.is_fallen = False
             return None
         self._quiet *= _LONGER
         self._answers = 0

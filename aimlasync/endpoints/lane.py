@@ -248,7 +248,7 @@ class Lane:
 
     def _recall(self, now: float) -> None:
         """Start again with what was known before a bad time, if that is over."""
-        start = self.recall.answered(now, self.law.learned)
+        start = self.recall.answered(now, self.law)
         if start is not None and self.counted.waiting:
             self.upstream.account.start(self, start, now)
 

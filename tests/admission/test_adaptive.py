@@ -339,7 +339,7 @@ TestAnyOrder = AnyOrder.TestCase
 # (goodput at least, share refused at most) of what a perfect client would get, with one seed; the grid has the means.
 CELLS = {
     ("hard limit", "5 in flight, 1.0 s"): (0.93, 0.015),
-    ("hard limit", "50 in flight, 1.0 s"): (0.95, 0.01),
+    ("hard limit", "50 in flight, 1.0 s"): (0.95, 0.015),
     ("bucket", "bucket of 10.0/s, 1.0 s"): (0.95, 0.04),
     ("bucket", "bucket of 50.0/s, 0.2 s"): (0.95, 0.02),
     ("bucket", "bucket of 1.0/s, 5.0 s"): (0.7, 0.06),
@@ -378,6 +378,14 @@ def test_unknown_server_is_used_to_the_full_with_few_refusals(group: str, name: 
     assert score.timeouts == 0
     if not math.isnan(cell.knee):
         assert score.knee <= 3.5
+
+
+def test_a_small_rate_that_falls_and_rises_is_followed_while_refusals_come_outside_probes() -> None:
+    # They must not put off the next probe: the mean of these seeds was .92, and 23 s to recover.
+    (cell,) = (cell for cell in grid() if cell.name == "bucket of 5/s halves, doubles")
+    scores = [Run(cell, AdaptiveLimit, seed).score() for seed in (1, 2, 3, 4, 5)]
+    assert sum(score.goodput for score in scores) / len(scores) >= 0.94
+    assert sum(score.recovery for score in scores) / len(scores) <= 18
 
 
 def test_answers_of_very_different_lengths_are_no_queue() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -61,13 +61,18 @@ def test_a_minute_in_which_a_server_fails_is_over_when_it_is_over(
 
     async def main() -> None:
         judge = Failing(upstream(), **{"limits": {}, **limit})
-        random.seed(1)
+        judge.draw = random.Random(seed)
         start = asyncio.get_running_loop().time()
         judge.begin, judge.end, judge.share = start + 120, start + 180, share
         await judge.load({"m": 200}, 240.0)
-        assert judge.per_second(start + 200, start + 240) > 0.6 * possible
+        answers.append(judge.per_second(start + 200, start + 240))
 
-    run(main())
+    answers: list[float] = []
+    for seed in (1, 2, 3, 4):
+        random.seed(seed)
+        run(main())
+    assert min(answers) > 0.1 * possible
+    assert sum(answers) > 0.5 * possible * len(answers)
 
 
 @pytest.mark.parametrize(
@@ -91,23 +96,39 @@ def test_a_limit_that_was_lowered_is_tried_less_and_less(limit: dict[str, Any], 
     run(main())
 
 
+class Law(NamedTuple):
+    """What is known, as a law tells it."""
+
+    learned: Learned
+
+
 def fallen(recall: Recall) -> bool:
     return recall.is_fallen
 
 
 def test_what_was_known_is_tried_once_answers_come_and_no_refusal_and_after_twice_the_time_if_it_was_wrong() -> None:
-    recall, low = Recall(), Learned(4.0, 0.1)
+    recall, low = Recall(), Law(Learned(4.0, 0.1))
     recall.refused(0.0, Learned(40.0, 20.0), is_sure=True, answered=0, seconds=1.0)
-    recall.refused(70.0, low, is_sure=True, answered=0, seconds=1.0)
+    recall.refused(70.0, low.learned, is_sure=True, answered=0, seconds=1.0)
     assert fallen(recall)
     assert recall.answered(72.0, low) is None
     assert recall.answered(76.0, low) == Learned(20.0, 10.0)
-    recall.refused(77.0, low, is_sure=True, answered=0, seconds=1.0)
+    recall.refused(77.0, low.learned, is_sure=True, answered=0, seconds=1.0)
     assert [recall.answered(at, low) for at in (83.0, 84.0)] == [None, None]
     assert recall.answered(88.0, low) == Learned(20.0, 10.0)
     # After ten minutes it is no bad time.
-    recall.refused(610.0, low, is_sure=True, answered=0, seconds=1.0)
+    recall.refused(610.0, low.learned, is_sure=True, answered=0, seconds=1.0)
+    assert [recall.answered(at, low) for at in (616.0, 630.0)] == [None, None]
     assert not fallen(recall)
+
+
+def test_a_fall_that_the_last_refusal_or_the_end_of_a_silence_brings_is_seen() -> None:
+    recall = Recall()
+    for at in (0.0, 50.0):
+        recall.refused(at, Learned(40.0, 20.0), is_sure=True, answered=0, seconds=1.0)
+    assert fallen(recall)
+    low = Law(Learned(4.0, 0.1))
+    assert [recall.answered(at, low) for at in (52.0, 56.0)] == [None, Learned(20.0, 10.0)]
 
 
 def test_a_first_guess_is_no_knowledge_and_where_no_rate_was_known_the_attempts_at_once_tell_it() -> None:
@@ -118,8 +139,7 @@ def test_a_first_guess_is_no_knowledge_and_where_no_rate_was_known_the_attempts_
     recall = Recall()
     recall.refused(0.0, Learned(40.0), is_sure=True, answered=0, seconds=2.0)
     recall.refused(1.0, Learned(40.0, 6.0), is_sure=False, answered=0, seconds=2.0)
+    assert [recall.answered(at, Law(Learned(40.0, 6.0))) for at in (7.0, 8.0)] == [None, None]
     assert not fallen(recall)
-    recall.refused(2.0, Learned(40.0, 4.0), is_sure=False, answered=0, seconds=2.0)
-    assert fallen(recall)
-    assert recall.answered(8.0, Learned(40.0, 6.0)) is None
-    assert not fallen(recall)
+    recall.refused(10.0, Learned(40.0, 4.0), is_sure=False, answered=0, seconds=2.0)
+    assert [recall.answered(at, Law(Learned(40.0, 4.0))) for at in (16.0, 17.0)] == [None, Learned(20.0)]
