@@ -146,10 +146,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # The request
 
-    def ask(self, reply: Reply, head: bytes, body: bytes | None) -> None:
+    def ask(self, reply: Reply) -> None:
         """Begin an exchange; a body too large for one write is left to `Reply.send_large`."""
         owner = self._owner
         self.reply, reply.connection = reply, self
+        head, body = reply.head, reply.sends
         reply.head, reply.sends = b"", None
         outbox = owner.outbox
         if body is not None:

@@ -76,13 +76,15 @@ class LeanTransport:
                 headers = own = {}
                 raise error.with_traceback(None) from None
         origin = route.origin
+        reply = Reply(method == "HEAD", origin.heads, connection=None, loop=origin.loop, fresh=fresh, sends=body)
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
-            reply = origin.ask(route.head(own, body), body, bodiless=method == "HEAD", fresh=fresh, connect=connect)
+            reply.head = route.head(own, body)
         except ValueError as error:
             headers = own = {}
             raise error.with_traceback(None) from None
         try:
+            origin.ask(reply, connect)
             while not reply.status:
                 if reply.failure is not None:
                     raise reply.failed()
@@ -139,13 +141,13 @@ class Origin:
         "_idle",
         "_keepalive",
         "_line",
-        "_loop",
         "_timer",
         "_transport",
         "buffer",
         "connections",
         "draining",
         "heads",
+        "loop",
         "outbox",
         "url",
         "where",
@@ -164,13 +166,13 @@ class Origin:
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
         # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._clock = clock_of(self._loop)
-        self._dialler = Dialler(url, partial(Connection, self, self._loop))
+        self.loop = asyncio.get_running_loop()
+        self._clock = clock_of(self.loop)
+        self._dialler = Dialler(url, partial(Connection, self, self.loop))
         self._dialling = 0
         self._line: deque[Reply] = deque()
         # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
-        self._deadlines = Deadlines(self._loop)
+        self._deadlines = Deadlines(self.loop)
         self._timer: asyncio.TimerHandle | None = None
 
     def is_quiet(self) -> bool:
@@ -210,7 +212,7 @@ class Origin:
                 reply.wake()
                 continue
             connection.is_reused = True
-            connection.ask(reply, reply.head, reply.sends)
+            connection.ask(reply)
             return
         if self._transport.is_closed:
             connection.drop()
@@ -244,26 +246,23 @@ class Origin:
         while self._idle:
             self._idle.popleft().drop()
 
-    def ask(self, head: bytes, body: bytes | None, *, bodiless: bool, fresh: bool, connect: float | None) -> Reply:
+    def ask(self, reply: Reply, connect: float | None) -> None:
         """Begin an exchange: on an idle connection, else on the next one that is made or becomes free.
 
-        Whoever asks must dial when the reply says that it `may_dial`, and `leave` when it gives up.
+        Whoever asks must dial when the reply says that it `may_dial`, and `leave` when it gives up. A wait in line ends
+        after `connect` seconds.
         """
-        reply = Reply(bodiless, self.heads, connection=None, loop=self._loop, fresh=fresh)
-        connection = None if fresh else self.take()
+        connection = None if reply.fresh else self.take()
         if connection is not None:
-            connection.ask(reply, head, body)
-            return reply
-        reply.head, reply.sends = head, body
-        if self._dialling < _DIALS:
+            connection.ask(reply)
+        elif self._dialling < _DIALS:
             self._dialling += 1
             reply.may_dial = True
-            return reply
-        self._line.append(reply)
-        if connect is not None:
-            reply.when, reply.where = self._loop.time() + connect, self.where
-            self._deadlines.open(reply)
-        return reply
+        else:
+            self._line.append(reply)
+            if connect is not None:
+                reply.when, reply.where = self.loop.time() + connect, self.where
+                self._deadlines.open(reply)
 
     def _next(self) -> Reply | None:
         """Return the next in line that has not left."""
@@ -301,14 +300,14 @@ class Origin:
         finally:
             reply.may_dial = False
             self._dialled()
-        connection.ask(reply, reply.head, reply.sends)
+        connection.ask(reply)
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
         failure: AimlasyncError
         # Around all of it: aiohttp's own bounds leave the look-up of the name out.
         bounded = Bounded()
-        self._deadlines.start(bounded, float("inf") if timeout is None else self._loop.time() + timeout)
+        self._deadlines.start(bounded, float("inf") if timeout is None else self.loop.time() + timeout)
         try:
             connection: Connection = await self._dialler.dial(timeout)
         except FOREIGN as error:
@@ -333,7 +332,7 @@ class Origin:
     async def close(self) -> None:
         """Let nobody wait any longer, and dial no more."""
         self.drop_idle()
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             # Who waited on a loop that has ended cannot be told.
             return
         while (reply := self._next()) is not None:

@@ -45,7 +45,7 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     may_dial: bool = False
     """Whether whoever asked may make a connection for it now."""
     when: float = float("inf")
-    """When it is too late for a connection."""
+    """When it is too late for a connection, and `where` that would be."""
     where: str = ""
     _rest: PayloadReply | None = None
     _waiter: asyncio.Future[None] | None = None
