@@ -38,14 +38,14 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _SIGN      1        goodput .967; buckets .951 for .974, small windows .945 for .979
 #   _VERDICT   1        fixed minutes 7.0 % refused for 5.0, stated sliding minutes .919 for .952
 #   _AWAY      never    where a server dies, 5.0 % refused for 1.5
-#   FEW        2        goodput .959; hard limits .960 for .988 and 1.6 % refused for .8, batches .975 for 1.005
+#   FEW        2        hard limits .978 for .988 and 1.0 % refused for .9, batches .988 for .998
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
-#   _AHEAD     8        queues at 6.6 times their knee, .936 for 1.001, 198 calls time out
-#   _AGAIN     8        queues at 6.9 times their knee, batches at 4.1 for 1.8, 4 calls time out
-#   _PAYS      0.9      queues at 4.0 times their knee
-#   _ROOM      1        goodput .959; queues .931 for 1.001, capacities that change .944 for .977
+#   _AHEAD     8        queues at 5.3 times their knee for 2.2, .962 for .995, 102 calls time out
+#   _AGAIN     8        queues at 6.5 times their knee, batches at 5.2 for 1.9, 37 calls time out
+#   _PAYS      0.9      queues at 7.0 times their knee, 94 calls time out
+#   _ROOM      1        queues .867 for .995, batches .859 for .998, streams beside short calls .945 for .976
 #   LAST       8        4.1 % refused, stated buckets .884 for .937
-#   _MANY      16       nothing with this seed; answers of very different lengths .74 for .92 (four seeds)
+#   _MANY      16       batches .987 for .998; where answers are of very different lengths .86 for .93 (forty seeds)
 #   MIN_RATE   1        4.2 % refused, buckets 16 %, stated buckets .855 for .937
 #   _STEP      1        2.8 % refused, fixed minutes .948 for .970
 #   _CUT       0        goodput .968; where chance refuses .847 for .964

@@ -23,7 +23,7 @@ _PAYS = 0.5
 _ROOM = 1.5
 # The longest patience, in answers.
 LAST = 256
-# So many attempts of a level are followed at most.
+# So many attempts of a level are followed at most, and where fewer may tell what is chance.
 _MANY = 4 * FEW
 
 Measurement = tuple[float, float, float]
@@ -43,7 +43,7 @@ class Knee:
         self._mode: Literal["rest", "step", "grow", "low"] = "grow"
         # From where slow start began; the highest level that held; the answers at this one.
         self._start, self._sure, self._held = max(FEW / 2, value), 0.0, 0
-        # Answers since the last probe, and those that there must be before the next.
+        # Answers since the last probe ended, and those that there must be before the next begins.
         self._waited, self._patience = 0, FEW
         # The last level measured, and the seconds at a level without a queue.
         self._base: Measurement | None = None
@@ -100,9 +100,9 @@ class Knee:
             self._follow()
             self.value = min(self.value + 1.0, MAX)
 
-    def _follow(self, at_least: int = 0) -> None:
+    def _follow(self, at_least: int = FEW) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
-        self._followed = self.to_send = max(at_least, int(max(2 * FEW, min(_MANY, self.value))))
+        self._followed = self.to_send = max(at_least, int(min(_MANY, self.value)))
         self._first = self._last = math.inf
         self._times: list[float] = []
         self._levels = self._later = 0
@@ -121,10 +121,13 @@ class Knee:
         if not self.to_send and 2 * len(times) >= self._followed:
             # Those not answered count as slower. So the first answers, which are the short ones, are no biased sample.
             times.sort()
-            half, quarter = (max(1e-6, times[(self._followed - 1) // part]) for part in (2, 4))
+            middle = (self._followed - 1) // 2
+            half = max(1e-6, times[middle])
             if now - self._last >= half:
                 self._count, self._followed = self._followed, 0
-                doubt = 4 * math.log(half / quarter) ** 2 / self._count
+                # The quicker half tells how much they vary.
+                spread = sum(math.log(half / max(1e-6, quicker)) for quicker in times[:middle]) / max(1, middle)
+                doubt = 3 * spread**2 / self._count
                 self._measured((self._levels / len(times), half, doubt), is_held)
 
     def _measured(self, new: Measurement, is_held: bool) -> None:
@@ -137,15 +140,16 @@ class Knee:
             self._follow()
             return
         loss = math.log(slow / quick) - _PAYS * math.log(high / low)
-        if 0 <= loss < math.sqrt(doubt + other) and not is_held and self._count < _MANY:
-            # That may be chance.
-            self._follow(2 * self._count)
+        chance = math.sqrt(doubt + other)
+        if (-chance if self.exploring else 0) <= loss < chance and not is_held and self._count < _MANY:
+            # That may be chance; and what only seems to pay leads to a long queue.
+            self._follow(_MANY)
             return
         if self.exploring:
             if loss < 0 or is_held:
-                self._base, self._patience = new, FEW
+                self._base = new
                 return
-            # By Little's law, where an attempt is as quick without a queue as it was.
+            # By Little's law, where an attempt is as quick without a queue as it was: never quicker than that.
             knee = low * self._alone / quick
             if self.knee is not None and self.knee / _ROOM <= knee <= low:
                 # As was known. The mean of many is better than the last.
@@ -161,12 +165,16 @@ class Knee:
 
     def _found(self, knee: float) -> None:
         self.is_sure = self.knee is not None and 1 / _ROOM < knee / self.knee < _ROOM
+        if not self.is_sure:
+            # Ask again soon.
+            self._patience, self._waited = FEW, 0
         self.knee = knee
         self._rest(max(knee + 1, _ROOM * knee))
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
-        self._patience = min(2 * self._patience, LAST)
+        # As long again as the wait and the probe took: where answers are few, a probe is no small part of them.
+        self._patience = min(max(2 * self._patience, self._waited), LAST)
         self._stay()
 
     def _stay(self) -> None:

@@ -357,7 +357,7 @@ CELLS = {
     ("change", "bucket of 5/s halves, doubles"): (0.88, 0.04),
     ("dies", "100 in flight dies for 30 s"): (0.85, 0.08),
     ("streams", "50 in flight"): (0.85, 0.02),
-    ("streams", "16 slots"): (0.88, 0.0),
+    ("streams", "16 slots"): (0.8, 0.0),
     ("small windows", "300 in flight, 2.0 s"): (0.9, 0.01),
     ("drift", "50 in flight drifts"): (0.85, 0.03),
     # Slower answers to attempts that the rate holds back are no queue.

@@ -1,11 +1,14 @@
-"""Claims about `admission.knee` at servers that queue: a slow beginning, with several seeds."""
+"""Claims about `admission.knee` at servers that queue: a slow beginning, and small servers, each with several seeds."""
 
 from __future__ import annotations
+
+import math
+import statistics
 
 import pytest
 
 from aimlasync.admission.adaptive import AdaptiveLimit
-from tests.support.grid import lognormal
+from tests.support.grid import grid, lognormal
 from tests.support.unknown_servers import Cell, Draw, Latency, Run, Server
 
 MEAN = 0.2
@@ -33,3 +36,14 @@ def test_a_server_that_began_slowly_is_not_taken_to_be_larger(warms_up: Latency,
     score = Run(cell, AdaptiveLimit, seed).score()
     assert score.knee <= 4
     assert score.goodput >= 0.95
+
+
+@pytest.mark.parametrize("name", ["1 slots, 1.0 s", "1 slots, 5.0 s"])
+def test_a_server_with_one_slot_is_measured_with_few_attempts(name: str) -> None:
+    # Each answer takes the whole server: a long measurement is a long queue.
+    (cell,) = (cell for cell in grid() if (cell.group, cell.name) == ("queue", name))
+    scores = [Run(cell, AdaptiveLimit, seed).score() for seed in range(20, 36)]
+    assert statistics.fmean(score.p95 for score in scores) <= 7
+    assert statistics.fmean(score.goodput for score in scores) >= 0.94
+    assert sum(score.timeouts for score in scores) == 0
+    assert all(math.isfinite(score.knee) for score in scores)
