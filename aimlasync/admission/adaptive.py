@@ -31,7 +31,7 @@ from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
 # What breaks without each constant of the four files, on the grid with seed 504 (mean goodput of its classes .977,
-# 2.0 % refused, queues at 2.5 times their knee): `benchmarks/adaptive_grid.py --seeds 504 --without`. MAX: not on the
+# 2.0 % refused, queues at 2.2 times their knee). `benchmarks/adaptive_grid.py --seeds 504 --without`. MAX: not on the
 # grid. The rows are of the law in which each refusal put the next probe of the rate off.
 #
 #   constant   without  what breaks
