@@ -169,12 +169,14 @@ class Knee:
             # Ask again soon.
             self._patience, self._waited = FEW, 0
         self.knee = knee
+        waited = self._waited
         self._rest(max(knee + 1, _ROOM * knee))
+        # As long again as the wait and the probe took: where answers are few, a probe is no small part of them.
+        self._patience = min(max(self._patience, waited), LAST)
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
-        # As long again as the wait and the probe took: where answers are few, a probe is no small part of them.
-        self._patience = min(max(2 * self._patience, self._waited), LAST)
+        self._patience = min(2 * self._patience, LAST)
         self._stay()
 
     def _stay(self) -> None:
