@@ -15,7 +15,8 @@ from contextlib import AsyncExitStack, ExitStack
 import click
 
 from aimlasync.bulk.api import run
-from aimlasync.bulk.input.rows import InputError, UnreachableError
+from aimlasync.bulk.input.remote import UnreachableError
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job

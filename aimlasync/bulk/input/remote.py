@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from aimlasync.addresses import AddressError, info_of, is_address, is_http, opened, reaching
 from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.rows import UnreachableError
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.spool import filled
 
 # What file systems say of a file that is another when the file is, without case and hyphens; the best first. What else
@@ -26,6 +26,10 @@ _VERSIONS = (
 )
 # How often a file is copied that is another afterwards.
 _TRIES = 3
+
+
+class UnreachableError(InputError):
+    """A file at an address where it cannot be reached, which may be over at another time or with other credentials."""
 
 
 def paths_at(address: str) -> list[str]:

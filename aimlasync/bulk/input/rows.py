@@ -48,10 +48,6 @@ class InputError(ValueError):
         self.line = line
 
 
-class UnreachableError(InputError):
-    """A file at an address where it cannot be reached, which may be over at another time or with other credentials."""
-
-
 class NoRowsError(InputError):
     """An input without rows."""
 
