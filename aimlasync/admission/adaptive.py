@@ -138,6 +138,12 @@ class AdaptiveLimit:
         return self._knee.value if self._downs < _AWAY else 1.0
 
     @property
+    def allowed(self) -> int:
+        """How many attempts may be in flight, those that hang included."""
+        limit = int(self.limit)
+        return self.hung.beside(limit) if self.hung.count else limit
+
+    @property
     def rate(self) -> float | None:
         """Attempts per second, None while no limit of them is known."""
         rate = self._pace.rate

@@ -76,7 +76,7 @@ class AccountLimits:
             each.law, each.law_since = law, now
         if self._law is not None:
             self._law = law
-        counted.learned_rate, counted.limit = law, int(law.limit)
+        counted.learned_rate, counted.limit = law, law.allowed
 
     def answers(self, lane: Lane) -> int:
         """Return the answers of a model, or of all together where the limits are the account's."""
@@ -127,7 +127,7 @@ class AccountLimits:
         laws = [lane.law for lane in upstream.asked()]
         self._recall = Recall(self._answers())
         self._law = law_of_all(laws, limiter.in_flight, upstream.stated, now, trial.rate)
-        limiter.learned_rate, limiter.limit = self._law, int(self._law.limit)
+        limiter.learned_rate, limiter.limit = self._law, self._law.allowed
         for lane in upstream.lanes.values():
             upstream.keep(lane)
             if trial.is_on:
@@ -146,7 +146,7 @@ class AccountLimits:
             lane.recall = Recall(lane.counters.answered)
             law, lane.watch = self._own.get(lane) or (upstream.law_for(lane.model), Watch())
             lane.counted, lane.law = lane.limiter, begun(law, lane.limiter.in_flight, now)
-            lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
+            lane.limiter.learned_rate, lane.limiter.limit = law, law.allowed
             lane.law_since = now
         self._own.clear()
         self._advance()

@@ -141,7 +141,7 @@ class Lane:
         if hung.count:
             beside = max(0, beside - hung.count)
             hung.ended(permit.sent_at, is_answered=outcome is OK)
-            self.counted.resize(hung.beside(int(law.limit)))
+            self.counted.resize(law.allowed)
         if outcome is IGNORED:
             counters.failed += 1
         elif outcome is CANCELLED:
@@ -200,13 +200,9 @@ class Lane:
             # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
             # are may have changed just now.
             law = self.law
-            if not law.is_fixed:
-                limit = int(law.limit)
-                if hung.count:
-                    limit = hung.beside(limit)
-                if limit != self.counted.limit:
-                    self.counted.resize(limit)
-                    self.look(now)
+            if not law.is_fixed and (limit := law.allowed) != self.counted.limit:
+                self.counted.resize(limit)
+                self.look(now)
         self.limiter.leave(permit.admission, tokens)
         # Where calls wait here, the place is one of theirs.
         if upstream.attempt_ended is not None and not self.limiter.queue.waiting:

@@ -35,7 +35,7 @@ class Standstill:
         """Look at the lane for as long as calls wait in it; call it in its event loop, unless it `is_watching`."""
         if not self._lane.law.is_fixed:
             loop = asyncio.get_running_loop()
-            self._progressed(loop.time())
+            self._seen, self._since = self._progress(), loop.time()
             self._look_later(loop)
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,24 +47,19 @@ class Standstill:
         self.is_watching = False
         if not lane.limiter.waiting:
             return
-        counted = lane.counted
+        counted, seen = lane.counted, self._progress()
         # Where nothing was answered yet, nobody knows how long it takes.
         long = max(_LONG, _TIMES * (lane.held_for or _LONG))
-        if self._progressed(now) or counted.in_flight < counted.limit or lane.law.is_fixed:
-            self._since = now
+        if seen != self._seen or counted.in_flight < counted.limit or lane.law.is_fixed:
+            self._seen, self._since = seen, now
         elif now - self._since >= long:
             self._since = now
             many = counted.in_flight
             _log.warning("%s: %d calls hang while others wait for their places; one more is sent", lane.name, many)
             lane.law.hung.found(now, many)
-            counted.resize(lane.law.hung.beside(int(lane.law.limit)))
+            counted.resize(lane.law.allowed)
         self._look_later(loop)
 
-    def _progressed(self, now: float) -> bool:
-        """Return whether an attempt has begun or ended since this was asked last."""
-        lane, seen = self._lane, self._seen
-        self._seen = lane.counted.in_flight, lane.upstream.account.attempts(lane)
-        if self._seen == seen:
-            return False
-        self._since = now
-        return True
+    def _progress(self) -> tuple[int, int]:
+        """Return what changes when an attempt begins or ends."""
+        return self._lane.counted.in_flight, self._lane.upstream.account.attempts(self._lane)

@@ -196,7 +196,7 @@ class Upstream:
             return self.lane("")
         law = self.law_for(model)
         # A fixed limit learns nothing.
-        limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
+        limiter = Limiter(self.limiter, limit=law.allowed, learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
         self.account.join(lane)
         return lane
