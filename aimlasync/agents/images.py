@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-_MARK = "[image]"
+MARK = "[image]"
+"""What stands in the text of a result where an image was."""
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -37,10 +38,10 @@ class WithImages(NamedTuple):
 def without_images(result: Any) -> tuple[Any, list[str]]:
     """Return a result with a mark in the place of each image, and the URLs of the images."""
     if isinstance(result, Image):
-        return _MARK, [result.url]
+        return MARK, [result.url]
     if not isinstance(result, (list, tuple)) or not (
         images := [part.url for part in result if isinstance(part, Image)]
     ):
         return result, []
-    parts = [_MARK if isinstance(part, Image) else part for part in result]
+    parts = [MARK if isinstance(part, Image) else part for part in result]
     return "\n".join(parts) if all(isinstance(part, str) for part in parts) else parts, images

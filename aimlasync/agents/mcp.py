@@ -23,7 +23,7 @@ import msgspec
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.images import Image
+from aimlasync.agents.images import MARK, Image
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool
 from aimlasync.endpoints.endpoint import is_loopback
 from aimlasync.wire.base import encode
@@ -259,12 +259,10 @@ def _caller(client: Client, name: str, takes_images: bool) -> Any:
             # The server's own words, as for instance that the arguments are wrong.
             raise ToolError(f"the server refused the call: {error}") from error
         parts = _parts_of(result)
-        if result.is_error or not takes_images:
-            text = "\n".join(part if isinstance(part, str) else "[image]" for part in parts)
-            if result.is_error:
-                raise ToolError(text or "the server gave no reason")
-            return text
-        return parts
+        texts = "\n".join(MARK if isinstance(part, Image) else part for part in parts)
+        if result.is_error:
+            raise ToolError(texts or "the server gave no reason")
+        return parts if takes_images and any(isinstance(part, Image) for part in parts) else texts
 
     return call
 

@@ -181,8 +181,9 @@ async def test_what_a_server_says_of_a_refused_call_is_for_the_model() -> None:
     assert told(run) == ["error: the server refused the call: item must be positive"]
 
 
-async def test_structured_content_that_the_texts_lack_is_told() -> None:
-    async with odd("parts") as tools:
+@pytest.mark.parametrize("images", [False, True])
+async def test_structured_content_that_the_texts_lack_is_told(images: bool) -> None:
+    async with odd("parts", images=images) as tools:
         turn = calls(*[Call.of(tool.name) for tool in tools])
         async with scripted(turn, "done") as (_, client):
             run = await agents.run(client, model=MODEL, input="go", tools=tools)
