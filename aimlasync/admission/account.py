@@ -10,7 +10,7 @@ Servers name the account also where the limits are each model's. So a refusal th
 the first time. What was taken for the account's is given back to the models where one of them is spared: of three
 refusals, in the mean, that met other models, one would have met it. Of many models one is spared by chance sooner, so
 that takes more; and twice as much each time that it was given back. It is arithmetic alone. It may import
-`admission.adaptive` and `config`.
+`admission.adaptive`, `admission.hung` and `config`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 
 from aimlasync.admission.adaptive import AdaptiveLimit, Learned
+from aimlasync.admission.hung import Hung
 from aimlasync.config import Limits
 
 # So many signs decide. Two models whose own minutes are used up at the same time look like an account once or twice.
@@ -196,7 +197,11 @@ def law_of_all(
 
 
 def begun(law: AdaptiveLimit, in_flight: int, now: float) -> AdaptiveLimit:
-    """Count what is in flight as sent now: of a law that nothing was sent by, the first refusal says one a second."""
+    """Count what is in flight as sent now: of a law that nothing was sent by, the first refusal says one a second.
+
+    What hung when the law was put aside may have ended since; what still does is found again.
+    """
+    law.hung = Hung()
     for _ in range(in_flight):
         law.sent(now)
     return law

@@ -8,6 +8,8 @@ from itertools import cycle
 
 import pytest
 
+from aimlasync.admission.account import begun
+from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.hung import Hung
 from aimlasync.admission.outcome import CANCELLED, OK, Outcome
 from aimlasync.config import Limits
@@ -135,3 +137,11 @@ def test_attempts_of_before_and_of_after_are_told_apart() -> None:
     assert (hung.count, hung.beside(5)) == (2, 5)
     hung.ended(101.0, is_answered=True)
     assert (hung.count, hung.beside(5)) == (2, 7)
+
+
+def test_a_law_that_was_put_aside_begins_without_what_hung_before() -> None:
+    law = AdaptiveLimit()
+    limit = law.allowed
+    law.hung.found(100.0, 7)
+    assert law.allowed == 8
+    assert begun(law, 7, 200.0).allowed == limit
