@@ -3,7 +3,7 @@
     python benchmarks/adaptive_grid.py [--seeds 31,32] [--groups queue "bucket, told"] [--cells] [--without] [--ramp]
 
 Method: a closed loop of callers asks a server in virtual time (`tests/support/unknown_servers.py`), one after the other
-of 222 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
+of 274 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
 attempts, late those after five minutes. The knee is the number in flight at which a queue is just busy. `--cells`
 prints each server; `--without` changes each constant of the law in turn and prints what breaks; `--ramp` prints how
 long it takes to reach 95 % of limits from 1 to 1,000.

@@ -17,6 +17,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take
     outcome          what an attempt says about the server's capacity
+    stated_waits     whether a wait that refusals state holds for all calls, or for the refused one alone
     used_up          whether to believe headers that say that a window is used up
     refusal_words    the same of an error response, by its status and its words
 """

@@ -337,8 +337,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
             wait, why = stated
             is_models = signal.scope == "model" or upstream.account.signs.is_passed_over(lane.model)
-            whose = lane if is_models else upstream
-            whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
+            lane.told_to_wait(self, wait, now, why, at_most=call.retry.max_retry_after, is_models=is_models)
         if isinstance(error, APIStatusError):
             refused = error.status == 429
             if error.status >= 500 and not lacks_ability(error):

@@ -27,6 +27,7 @@ from aimlasync.endpoints.statistics import Counters, ModelStatistics
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
 if TYPE_CHECKING:
+    from aimlasync.admission.stated_waits import StatedWaits
     from aimlasync.admission.used_up import UsedUp
     from aimlasync.endpoints.upstream import Upstream
 
@@ -58,6 +59,7 @@ class Lane:
         "paused_because",
         "recall",
         "standstill",
+        "stated_waits",
         "upstream",
         "used_at",
         "used_up",
@@ -77,6 +79,7 @@ class Lane:
         self.watch = Watch()
         self.recall = Recall()
         self.standstill = Standstill(self)
+        self.stated_waits: StatedWaits | None = None
         self.used_up: UsedUp | None = None
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
@@ -158,6 +161,8 @@ class Lane:
                     law.answered(now, self.counted.in_flight - hung.count, permit.sent_at, beside)
                     if self.recall.is_fallen and permit.sent_at >= self.law_since:
                         self._recall(now)
+                if self.stated_waits is not None and self.stated_waits.is_tested:
+                    self.stated_waits.answered(permit.sent_at)
                 if (signs := upstream.account.signs).refused_models or signs.is_account:
                     upstream.account.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
@@ -251,6 +256,22 @@ class Lane:
     def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause this model; see `Upstream.pause`."""
         self.upstream.pause(seconds, now, why, at_most=at_most, lane=self)
+
+    def told_to_wait(
+        self, permit: Permit, seconds: float, now: float, why: str, *, at_most: float, is_models: bool
+    ) -> None:
+        """Pause this model, or the endpoint, for what all calls are to keep of the wait that a refusal states."""
+        if self.stated_waits is None:
+            # Loaded with the first such refusal.
+            from aimlasync.admission.stated_waits import StatedWaits
+
+            self.stated_waits = StatedWaits()
+        kept = self.stated_waits.kept(now, permit.sent_at, permit.beside, seconds)
+        if kept < seconds:
+            why += ", which is tested: it may take others meanwhile"
+        if kept > 0:
+            lane = self if is_models else None
+            self.upstream.pause(kept, now, why, at_most=at_most, lane=lane, is_stated=kept == seconds)
 
     def _refused_again(self, now: float) -> None:
         """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""

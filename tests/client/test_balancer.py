@@ -568,6 +568,37 @@ def test_a_stated_wait_is_kept_in_full_as_far_as_the_policy_allows() -> None:
     assert 66 <= told(3000, max_retry_after=5) <= 75
 
 
+def test_an_endpoint_goes_on_within_a_wait_that_is_not_meant_for_all() -> None:
+    async def main() -> None:
+        of, loop = Balancer([Endpoint(base_url="https://0.example", api_key="k")], Limits()), asyncio.get_running_loop()
+        (upstream,) = of.upstreams
+
+        async def refused(beside: int) -> float:
+            attempts: list[Any] = [await of.admit(call_for(of)) for _ in range(beside + 1)]
+            await asyncio.sleep(0.1)
+            attempts.pop().fail(RateLimitError("busy", status=429, retry_after=30.0))
+            paused = upstream.limiter.paused_until - loop.time()
+            for attempt in attempts:
+                attempt.succeed(None)
+            return paused
+
+        assert 1.0 < await refused(1) < 1.3
+        assert (
+            upstream.paused_because
+            == "it asked for 30.0 s with HTTP 429, which is tested: it may take others meanwhile"
+        )
+        await asyncio.sleep(2.0)
+        attempt = await of.admit(call_for(of))
+        await asyncio.sleep(0.1)
+        attempt.succeed(None)
+        assert await refused(1) < 0
+        # Nothing else was in flight: nobody would be taken.
+        await asyncio.sleep(100.0)
+        assert await refused(0) > 30.0
+
+    run(main())
+
+
 def test_a_window_of_dollars_is_waited_for_a_minute_at_a_time() -> None:
     assert 66 <= told(3 * 86_400, vendor=BYTESPIKE, max_retry_after=300) <= 75
 

@@ -1,4 +1,4 @@
-"""The grid: 222 unknown servers and their traffic, on which laws for adaptive limits are judged.
+"""The grid: 274 unknown servers and their traffic, on which laws for adaptive limits are judged.
 
 `benchmarks/adaptive_grid.py` runs all of it, the tests a few of its cells. It imports nothing of the library.
 """
@@ -48,6 +48,29 @@ def _hard() -> Iterator[Cell]:
         for mean, seconds in ((0.2, 90.0), (1.0, 180.0), (5.0, 400.0)):
             name, best = f"{level} in flight, {mean} s", level / (mean + 2 * TRIP)
             yield _cell("hard limit", name, partial(Server, in_flight=level), mean, best, seconds=seconds)
+
+
+def _always_told() -> Iterator[Cell]:
+    # Gateways that state the same wait with each refusal.
+    for level in (1, 5, 50, 200):
+        for mean, seconds in ((0.2, 120.0), (1.0, 300.0), (5.0, 600.0)):
+            for told in (1.0, 10.0, 60.0):
+                name, best = f"{level} in flight, {mean} s, {told:g} s told", level / (mean + 2 * TRIP)
+                server = partial(Server, in_flight=level, always_says=told)
+                yield _cell("hard limit, always told", name, server, mean, best, seconds=seconds)
+    for kind, window, told in (
+        ("bucket", 1.0, 1.0),
+        ("bucket", 1.0, 10.0),
+        ("fixed", 60.0, 60.0),
+        ("sliding", 60.0, 60.0),
+    ):
+        for rate in (1.0, 5.0, 20.0, 200.0):
+
+            def limited(kind: str = kind, rate: float = rate, told: float = told, w: float = window) -> Server:
+                return Server(rate=RateLimit(kind, rate, w), always_says=told)
+
+            name = f"{kind} of {rate}/s, {told:g} s told"
+            yield _cell(f"{kind}, always told", name, limited, 1.0, rate, seconds=420.0, begin=0.0)
 
 
 def _rates() -> Iterator[Cell]:
@@ -221,5 +244,5 @@ def _by_chance() -> Iterator[Cell]:
 
 def grid() -> list[Cell]:
     """Return all cells, group by group."""
-    groups = (_hard, _rates, _queues, _both, _changes, _traffic, _small_windows, _models, _by_chance)
+    groups = (_hard, _always_told, _rates, _queues, _both, _changes, _traffic, _small_windows, _models, _by_chance)
     return [cell for group in groups for cell in group()]

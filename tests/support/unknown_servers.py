@@ -1,8 +1,8 @@
 """Servers whose limits nobody states, and a closed loop of callers at them in virtual time.
 
-`tests.support.grid` has the cases. A law is what decides how many attempts
-may be in flight and how fast they are sent: an `AdaptiveLimit`, or anything with its methods. This file imports nothing
-of the library, so that a law can be run alone.
+`tests.support.grid` has the cases. A law is what decides how many attempts may be in flight and how fast they are sent:
+an `AdaptiveLimit`, or anything with its methods. Of the library this file imports `admission.stated_waits` alone, so
+that a law can be run alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import random
 from bisect import bisect_left
 from collections import deque
 from typing import Any, Callable, NamedTuple  # noqa: UP035
+
+from aimlasync.admission.stated_waits import StatedWaits
 
 Draw = random.Random
 Latency = Callable[[Draw, float], float]
@@ -63,8 +65,8 @@ class Server:
     """Takes so many in flight, so many per second, and answers in so many slots, or in batches of a size.
 
     Beyond `in_flight` and `rate` it refuses. Beyond `slots` attempts wait in its queue. Beyond `batch` all of them
-    become slower in proportion. `says_when` adds a Retry-After to refusals of the rate. Of all attempts, the share
-    `chance` is refused whatever is sent.
+    become slower in proportion. `says_when` adds a Retry-After to refusals of the rate, `always_says` the same one to
+    each refusal. Of all attempts, the share `chance` is refused whatever is sent.
     """
 
     def __init__(
@@ -75,10 +77,11 @@ class Server:
         slots: float = math.inf,
         batch: float = math.inf,
         says_when: bool = False,
+        always_says: float | None = None,
         chance: float = 0.0,
     ) -> None:
         self.in_flight, self.rate, self.slots, self.batch, self.says_when = in_flight, rate, slots, batch, says_when
-        self.chance = chance
+        self.chance, self.always_says = chance, always_says
         self.is_down = False
         self.busy = self.serving = 0
         self.queue: deque[tuple[Attempt, float]] = deque()
@@ -166,6 +169,7 @@ class Run:
         self._timers = [math.inf] * cell.laws
         self._paused = [-math.inf] * cell.laws
         self._in_a_row = [0] * cell.laws
+        self._stated = [StatedWaits() for _ in self.laws]
         for when, change in cell.changes:
             self._at(when, self._change, change)
         self._run()
@@ -214,12 +218,12 @@ class Run:
             self._at(now + self._trip(), self._refuse, attempt, "down", None)
             return
         if server.busy >= server.in_flight or (server.chance and self._draw.random() < server.chance):
-            self._at(now + self._trip(), self._refuse, attempt, None, None)
+            self._at(now + self._trip(), self._refuse, attempt, None, server.always_says)
             return
         if server.rate is not None:
             wait = server.rate.wait(now)
             if wait > 0:
-                told = max(1.0, math.ceil(wait)) if server.says_when else None
+                told = max(1.0, math.ceil(wait)) if server.says_when else server.always_says
                 self._at(now + self._trip(), self._refuse, attempt, None, told)
                 return
             server.rate.take(now)
@@ -279,6 +283,8 @@ class Run:
         number, now = attempt.law, self._now
         attempt.is_over = True
         self._in_a_row[number] = 0
+        if self._stated[number].is_tested:
+            self._stated[number].answered(attempt.started)
         self.laws[number].answered(now, self._flying[number], attempt.started, attempt.beside)
         self._flying[number] -= 1
         self.answers.append(now)
@@ -300,7 +306,8 @@ class Run:
         self.refusals.append(now)
         rest = (1.5 if not self.cell.pauses else 1.5 * 2.0 ** min(attempt.tries, 3)) * self._draw.random()
         if told is not None:
-            self._pause(number, told)
+            if seconds := self._stated[number].kept(now, attempt.started, attempt.beside, told):
+                self._pause(number, seconds, is_stated=seconds == told)
             rest = told * (1 + 0.2 * self._draw.random())
         is_news = law.refused(now, attempt.started, attempt.beside, kind)
         if is_news and self.cell.pauses:
