@@ -26,6 +26,7 @@ _TOKENS = re.compile(
 )
 _OVERLOAD = re.compile(
     r"overload|at capacity|capacity_exceeded|too many requests|too_many_requests|rate.?limit|throttl|\bbusy\b"
+    r"|\bno (free |idle )?slots?\b|\bqueue (is |was )?full\b|\bfull queue\b|\bqueue size\b|\bpending requests\b"
     r"|负载|过载|繁忙|限流"
 )
 # A server that has started, and whose model is not there yet: llama.cpp, Hugging Face, Triton. There is nothing that

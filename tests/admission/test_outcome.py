@@ -75,6 +75,12 @@ ROWS: list[tuple[int, str, Signal]] = [
     (503, "rate limit exceeded: 20 requests per second", dropped("rate")),
     (503, "too many connections", dropped("concurrency")),
     (500, "The model is overloaded. Please try again later.", dropped()),
+    # Ollama (ollama/ollama#4159, #4545), SGLang, Triton
+    (500, '{"error": "unexpected server status: llm busy - no slots available"}', dropped()),
+    (500, "no slots available after 10 retries", dropped()),
+    (500, "The request queue is full.", dropped()),
+    (500, "in ensemble 'llm', Exceeds maximum queue size", dropped()),
+    (500, "slots[0] is out of range in the queue of kernels", NOTHING),
     (502, "upstream said: 429 Too Many Requests", dropped()),
     # llama.cpp, Hugging Face, Triton: there is no model yet.
     (503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}', dropped("down", "model")),
