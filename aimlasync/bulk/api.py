@@ -29,10 +29,10 @@ from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.input.spool import temporary_file
 from aimlasync.bulk.input.values import json_row
-from aimlasync.bulk.jobs.ask_one import Answerer, ask, request_or_result
+from aimlasync.bulk.jobs.ask_one import Answerer, asking, request_or_result
 from aimlasync.bulk.jobs.async_iter import check_many, later
 from aimlasync.bulk.jobs.input_order import InOrder
-from aimlasync.bulk.jobs.job import Job, Seen, ignore
+from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.runner import LocalRunner
@@ -90,11 +90,8 @@ def map(
     `read` judges each reply, and is given `retry_invalid` more replies for one that it refuses with an AnswerError.
     Raises RequestError for what is no request.
     """
-
-    async def do(request: Request) -> Result:
-        return await ask(client, request, read=read, retry_invalid=retry_invalid)
-
-    return _results(client, requests, request_of, do, concurrency, order, return_exceptions)
+    ask = asking(client, read=read, retry_invalid=retry_invalid)
+    return _results(client, requests, request_of, ask, concurrency, order, return_exceptions)
 
 
 def classify(
@@ -128,11 +125,13 @@ def classify(
             raise TypeError(f"text {number} is a {type(given).__name__}; give a string, or a row as a dict")
         return Row(number, number, dict(given), raw=b"")
 
+    ask = asking(client, read=task.read, retry_invalid=retry_invalid)
+
     async def do(row: Row) -> Result:
         asked = Row(row.number, row.line, json_row(row.fields), raw=b"")
         result = request_or_result(asked, task)
         if not isinstance(result, Result):
-            result = await ask(client, result, read=task.read, retry_invalid=retry_invalid)
+            result = await ask(result)
         result.row = row
         return result
 
@@ -237,7 +236,7 @@ async def run(
     durability: Durability = "process",
     excel: bool = False,
     begin: Callable[[Job], object] | None = None,
-    seen: Seen = ignore,
+    seen: Seen | None = None,
     workers: WorkerProcesses | None = None,
     answerer: Answerer | None = None,
 ) -> Summary:

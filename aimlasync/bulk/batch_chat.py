@@ -17,7 +17,7 @@ from aimlasync.bulk.answer_store import key_of, record_for, scope_of
 from aimlasync.bulk.batch_columns import column_names, column_of, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.values import json_value
-from aimlasync.bulk.jobs.ask_one import ask
+from aimlasync.bulk.jobs.ask_one import asking
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
@@ -245,8 +245,10 @@ class BatchChat:
                 if record is not None:
                     seen(at, record)
 
+        ask = asking(client, read=self.task.read, retry_invalid=self._retry_invalid)
+
         async def do(at: int) -> None:
-            result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
+            result = await ask(requests[at])
             record = record_of(result)
             if self.store is not None and record.error is None:
                 await if_reachable(self.store, self.store.put(keys[at], encode_record(record)))

@@ -1,7 +1,7 @@
 """One row from its request to its result: the call, and further calls when the answer is invalid.
 
 A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
-thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget.
+thrown away. What `asking` returns makes the calls for one request, `ClientAnswerer` makes them within a budget.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
@@ -18,7 +18,6 @@ from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Result, first_result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
-from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
@@ -60,52 +59,61 @@ async def at_once(result: Result) -> Result:
     return result
 
 
-async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
-    """Ask for one request, and again up to `retry_invalid` times while `read` says that the answer is no good."""
-    result: Result | None = None
-    api, body = request.api, request.body
-    if api == "responses" and "input" not in body:
-        # Each response has one; a body without one has a stored prompt.
-        body = {"input": "", **body}
-    options: CallOptions = {"priority": "bulk"}
-    if request.structured is not None:
-        options["structured"] = request.structured
-    while True:
-        try:
-            reply = await client.ask(api, body, **options)
-        except (ClientClosedError, asyncio.CancelledError):
-            if result is None or result.reply is None or not client.is_drained:
-                raise
-            # The call again was not sent, and the answer before it was paid for.
+def asking(client: AsyncClient, *, read: Read | None = None, retry_invalid: int = 0) -> Ask:
+    """Return what asks for one request, and again up to `retry_invalid` times while `read` says the answer is no good.
+
+    It is made once for a job, so that these options are not handed over for each row.
+    """
+
+    async def ask(request: Request) -> Result:
+        result: Result | None = None
+        api, body, structured = request.api, request.body, request.structured
+        if api == "responses" and "input" not in body:
+            # Each response has one; a body without one has a stored prompt.
+            body = {"input": "", **body}
+        cache: Literal["refresh"] | None = None
+        while True:
+            try:
+                if structured is None and cache is None:
+                    # Each option of a call takes time, and these are mostly not given.
+                    reply = await client.ask(api, body, priority="bulk")
+                else:
+                    reply = await client.ask(api, body, priority="bulk", structured=structured, cache=cache)
+            except (ClientClosedError, asyncio.CancelledError):
+                if result is None or result.reply is None or not client.is_drained:
+                    raise
+                # The call again was not sent, and the answer before it was paid for.
+                return result
+            except AimlasyncError as error:
+                # The reply of an earlier call stays in the result, because it was paid for.
+                result = result or Result(request, calls=0)
+                result.calls += 1
+                result.error = error
+                if error.info is not None:
+                    result.attempts += error.info.attempts
+                return result
+            if result is None:
+                result = first_result(request, reply)
+            else:
+                result.calls += 1
+                result.count(reply)
+            if read is None:
+                return result
+            try:
+                result.answer = read(reply)
+            except AnswerError as error:
+                result.error = error
+                # An answer that was no good is not to be found again by a client that keeps answers.
+                cache = "refresh"
+                if reply.info.cached:
+                    # It was kept without being read, and is not asked for in vain for ever.
+                    result.calls -= 1
+                    continue
+                if result.calls <= retry_invalid:
+                    continue
             return result
-        except AimlasyncError as error:
-            # The reply of an earlier call stays in the result, because it was paid for.
-            result = result or Result(request, calls=0)
-            result.calls += 1
-            result.error = error
-            if error.info is not None:
-                result.attempts += error.info.attempts
-            return result
-        if result is None:
-            result = first_result(request, reply)
-        else:
-            result.calls += 1
-            result.count(reply)
-        if read is None:
-            return result
-        try:
-            result.answer = read(reply)
-        except AnswerError as error:
-            result.error = error
-            # An answer that was no good is not to be found again by a client that keeps answers.
-            options["cache"] = "refresh"
-            if reply.info.cached:
-                # It was kept without being read, and is not asked for in vain for ever.
-                result.calls -= 1
-                continue
-            if result.calls <= retry_invalid:
-                continue
-        return result
+
+    return ask
 
 
 class ClientAnswerer:
@@ -114,7 +122,7 @@ class ClientAnswerer:
     def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
         if budget is not None:
             client.budget = budget
-        self._ask = partial(ask, client, read=read, retry_invalid=retry_invalid)
+        self._ask = asking(client, read=read, retry_invalid=retry_invalid)
         self.ask: Ask = self._ask if budget is None else partial(self._ask_within, budget)
         """Return what became of a request."""
         # Calls that wait for others to cost less than was reserved for them.

@@ -23,14 +23,10 @@ from aimlasync.bulk.tasks.result import Result
 Seen = Callable[[Result, Record], None]
 
 
-def ignore(result: Result, record: Record) -> None:
-    """Look at nothing."""
-
-
 class Runner(Protocol):
     """What gets the rows of a job asked about."""
 
-    async def run(self, job: Job, seen: Seen) -> None:
+    async def run(self, job: Job, seen: Seen | None) -> None:
         """Ask about the pending rows; `seen` is called with each result that this process has written."""
 
     def activity(self) -> Activity:
@@ -67,7 +63,7 @@ class Job:
         """Rows still to be asked about, None while that is not known."""
         return self.totals.pending
 
-    async def run(self, seen: Seen = ignore) -> None:
+    async def run(self, seen: Seen | None = None) -> None:
         """Ask about the pending rows; `seen` is called with each result once it is written.
 
         Raises InputError for what a stream shows late, once all else is written; OSError.

@@ -8,7 +8,7 @@ input, tasks, journal records and totals; knows no client.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from aimlasync.bulk.input.rows import InputError, Row, numbered_id
@@ -64,6 +64,9 @@ def pending_rows(
     None is given now and then while rows are skipped, and while a file is copied.
     """
     shard, limit = options.shard, options.limit
+    if not len(done) and part is None and shard is None and not source.may_wait:
+        # The chain takes no time of its own, as a generator around the rows would.
+        return chain.from_iterable(_all_rows(source, limit))
 
     def is_left(name: str) -> bool:
         return name not in done and (shard is None or shard.owns(name))
@@ -72,25 +75,28 @@ def pending_rows(
         # What a number tells is told before the row is read.
         return (part is None or part(number)) and (task.own_ids or is_left(numbered_id(number)))
 
-    takes_all = not len(done) and part is None and shard is None and not source.may_wait
-    if takes_all:
-        rows = islice(source, limit)
-        while ahead := list(islice(rows, _AHEAD)):
-            yield from ahead
-        return
-    paused = number = 0
-    chosen = source.chosen(is_wanted)
-    while some := list(islice(chosen, 1 if source.may_wait else _AHEAD)):
-        for row in some:
-            last, number = number, row if isinstance(row, int) else row.number
-            if limit is not None and number > limit:
-                return
-            if not isinstance(row, int) and (not task.own_ids or is_left(task.custom_id(row))):
-                yield row
-                continue
-            if number - paused >= _SKIPPED or number == last:
-                paused = number
-                yield None
+    def left() -> Iterator[Row | None]:
+        paused = number = 0
+        chosen = source.chosen(is_wanted)
+        while some := list(islice(chosen, 1 if source.may_wait else _AHEAD)):
+            for row in some:
+                last, number = number, row if isinstance(row, int) else row.number
+                if limit is not None and number > limit:
+                    return
+                if not isinstance(row, int) and (not task.own_ids or is_left(task.custom_id(row))):
+                    yield row
+                    continue
+                if number - paused >= _SKIPPED or number == last:
+                    paused = number
+                    yield None
+
+    return left()
+
+
+def _all_rows(source: Source, limit: int | None) -> Iterator[list[Row]]:
+    rows = islice(source, limit)
+    while ahead := list(islice(rows, _AHEAD)):
+        yield ahead
 
 
 def is_final(failure_code: str, options: Options) -> bool:

@@ -64,7 +64,7 @@ class LocalRunner:
         self._calls: ClientAnswerer | None = None
         self._pool: WorkerPool[Row, Result] | None = None
 
-    async def run(self, job: Job, seen: Seen) -> None:
+    async def run(self, job: Job, seen: Seen | None) -> None:
         """Ask about the pending rows of `job`."""
         rows, options, totals, ending = job.rows, job.options, job.totals, job.ending
         task, caps, prices, loop = rows.task, options.caps, options.caps.prices, asyncio.get_running_loop()
@@ -97,7 +97,8 @@ class LocalRunner:
                     complete(facts, result, prices)
                 totals.add_result(result, record, is_read=is_read)
                 rows.write(result, record)
-                seen(result, record)
+                if seen is not None:
+                    seen(result, record)
             if fatal is not None and ending.stopped_by is None:
                 end(fatal)
                 stop(STOP_GRACE)

@@ -149,16 +149,17 @@ class WorkerPool(Generic[T, R]):
         task = asyncio.current_task()
         assert task is not None
         idle, items, do, on_result, may_take = self._idle, self._items, self._do, self._on_result, self._may_take
+        waiting, results = self._waiting, self._results
         idle.discard(task)
         try:
             while not self._stopping:
-                if len(self._results) >= self.workers:
+                if results and len(results) >= self.workers:
                     self._room.clear()
                     await self._while_idle(task, self._room.wait())
                     continue
                 # This worker is none that has an item.
-                if may_take is not None and self._running - len(idle) > 1 and not may_take():
-                    await self._while_idle(task, self._waiting.wait())
+                if may_take is not None and not may_take() and self._running - len(idle) > 1:
+                    await self._while_idle(task, waiting.wait())
                     continue
                 item = None if items is None or self._is_paused else next(items)
                 if item is None:
@@ -167,11 +168,11 @@ class WorkerPool(Generic[T, R]):
                 if on_result is not None:
                     on_result(item, result)
                 else:
-                    self._results.append(result)
+                    results.append(result)
                     self._wake_reader()
-                if self._waiting:
+                if waiting:
                     # With the one that has just finished these are two that ask `may_take`, so that work can grow.
-                    self._waiting.wake_one()
+                    waiting.wake_one()
         except (StopIteration, StopAsyncIteration, _EndedError):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from aimlasync import errors
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record, settled
@@ -20,7 +21,7 @@ from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
 
 _encode = msgspec.json.Encoder().encode
-_skim = msgspec.json.Decoder(msgspec.Raw).decode
+_skim = msgspec.json.Decoder(Raw).decode
 
 # As numbers: one that is looked for in bytes takes a sixth of the time of a text of one byte.
 _LF, _CR = b"\n\r"
@@ -61,18 +62,23 @@ def record_of(result: Result) -> Record:
     response = failure = None
     is_plain = False
     if reply is not None and paid is not None:
-        raw, status = getattr(reply, "json_place", None), paid.status or 200
+        status = paid.status or 200
+        try:
+            raw: object = reply.json_place
+        except AttributeError:
+            # It was assembled from a stream.
+            raw = None
         if type(raw) is bytes:
             # A decoder has taken all of it. The rest is for an error in the place of an answer.
-            is_plain = reply.error is None and reply.object != "error" and 200 <= status < 300
+            is_plain = status == 200 and reply.error is None and reply.object != "error"
             body = on_one_line(raw)
         else:
             raw = reply.raw
-            body = json_line(raw) if raw else msgspec.Raw(_encode(reply.to_dict()))
+            body = json_line(raw) if raw else Raw(_encode(reply.to_dict()))
         response = Response(status, paid.inference_id or paid.server_request_id, body)
     elif isinstance(error, APIStatusError) and result.attempts:
         request_id = None if info is None else info.inference_id or info.server_request_id
-        response = Response(error.status, request_id, msgspec.Raw(_encode(error.body)))
+        response = Response(error.status, request_id, Raw(_encode(error.body)))
     if error is not None:
         failure = Failure(
             code=type(error).__name__,
@@ -170,16 +176,18 @@ def error_of(
     return kind(message, info=info)
 
 
-def json_line(raw: bytes) -> msgspec.Raw:
+def json_line(raw: bytes) -> Raw:
     """Return a body as JSON on one line: as it came, where it is that."""
     try:
         _skim(raw)
     except msgspec.DecodeError:
         # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
-        return msgspec.Raw(_encode(plain(raw)))
+        return Raw(_encode(plain(raw)))
     return on_one_line(raw)
 
 
-def on_one_line(raw: bytes) -> msgspec.Raw:
+def on_one_line(raw: bytes) -> Raw:
     """Return JSON without its line breaks, which are between tokens: within strings they are escaped."""
-    return msgspec.Raw(msgspec.json.format(raw, indent=-1) if _LF in raw or _CR in raw else raw)
+    if _LF in raw or _CR in raw:
+        raw = msgspec.json.format(raw, indent=-1)
+    return Raw(raw)

@@ -246,12 +246,12 @@ class Totals:
             tokens_out = facts.guess_out or 0
         if self.counts_days and facts.attempts and facts.at is not None:
             self.day.add(facts.at, facts.attempts, (tokens_in or 0) + tokens_out)
-        if is_shared := facts.shared_with is not None:
+        if facts.shared_with is not None:
             self.shared += 1
         if counted is not None:
             self.tokens_in += counted
             self.tokens_out += tokens_out
-        elif cost_usd is None and (error is not None or is_shared):
+        elif cost_usd is None and (error is not None or facts.shared_with is not None):
             # The usage of a shared answer is that of an earlier failure of the row itself.
             return
         else:

@@ -19,6 +19,8 @@ from aimlasync.bulk.tasks.prompt import as_text
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _AS_THEY_ARE = frozenset((str, dict, list))
+# To copy a digest that is begun takes less time than to begin one with a size of its own.
+_begun = blake2b(digest_size=12).copy
 # Names of a request that is written without the line around it.
 _NAMES = frozenset(("custom_id", "id"))
 
@@ -38,9 +40,13 @@ def contents_of(columns: Sequence[str]) -> Callable[[Row], str]:
             values: Sequence[Any] = find(fields)
         except KeyError:
             values = _values_of(fields, columns)
-        if not _AS_THEY_ARE.issuperset(map(type, values)):
-            values = [value if type(value) in _AS_THEY_ARE else as_text(value) for value in values]
-        return blake2b(_encode(values), digest_size=12).hexdigest()
+        for value in values:
+            if type(value) not in _AS_THEY_ARE:
+                values = [value if type(value) in _AS_THEY_ARE else as_text(value) for value in values]
+                break
+        digest = _begun()
+        digest.update(_encode(values))
+        return digest.hexdigest()
 
     return content_of
 

@@ -140,9 +140,9 @@ def first_result(request: Request, reply: Reply) -> Result:
 
 def ended_well(reply: Reply) -> bool:
     """Whether an answer is plainly neither cut nor refused: False where it has to be looked at."""
-    if type(reply) is not ChatCompletion or len(reply.choices) != 1:
+    if type(reply) is not ChatCompletion or len(choices := reply.choices) != 1:
         return False
-    choice = reply.choices[0]
+    choice = choices[0]
     return choice.finish_reason == "stop" and not choice.message.refusal
 
 

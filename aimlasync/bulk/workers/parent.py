@@ -76,7 +76,7 @@ class WorkerProcesses:
         """How many parts the rows have."""
         return len(self._processes)
 
-    async def run(self, job: Job, seen: Seen) -> None:
+    async def run(self, job: Job, seen: Seen | None) -> None:
         """Let the workers ask about the pending rows; `seen` is not called, since results are in their journals."""
         rows, totals, ending = job.rows, job.totals, job.ending
         assert isinstance(rows, JournaledRows)
