@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -72,6 +73,9 @@ settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
+    # What one process has compiled, all others of the run read: to compile the package takes longer than most commands.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # What a script starts with `&` ignores Ctrl-C, and so would every command that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

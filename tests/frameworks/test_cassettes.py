@@ -441,6 +441,10 @@ def test_a_form_is_the_same_whatever_stands_between_its_parts() -> None:
     assert cassette_file.request_of("POST", "u", changed, Secrets()) != one
 
 
+# pytest with the plugin that is registered as `aimlasync`, and with no other that is installed.
+BARE = ("-p", "no:cacheprovider", "--disable-plugin-autoload", "-p", "aimlasync")
+
+
 def test_the_files_of_tests_with_one_name_are_two(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_it="""
@@ -459,7 +463,7 @@ def test_the_files_of_tests_with_one_name_are_two(pytester: pytest.Pytester) -> 
             print(aimlasync_cassette.path)
         """
     )
-    ran = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "-s")
+    ran = pytester.runpytest_inprocess(*BARE, "-s")
     assert ran.ret == 0
     found = [line for line in ran.outlines if ".jsonl" in line]
     names = [Path(line.removeprefix("test_it.py ").lstrip(".")).name for line in found]
@@ -485,10 +489,9 @@ def test_the_fixture_names_the_file_after_the_test(pytester: pytest.Pytester, ve
             assert asyncio.run(ask()).text
         """
     )
-    bare = ("-p", "no:cacheprovider", "-p", "no:asyncio")
-    assert pytester.runpytest_inprocess(*bare).ret == 0
+    assert pytester.runpytest_inprocess(*BARE).ret == 0
     assert (pytester.path / "cassettes" / "test_it" / "test_one.jsonl").is_file()
-    assert pytester.runpytest_inprocess(*bare, "--aimlasync-cassettes", "none").ret == 0
+    assert pytester.runpytest_inprocess(*BARE, "--aimlasync-cassettes", "none").ret == 0
     assert len(sim.ledger) == 1
 
 

@@ -9,6 +9,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -536,6 +538,12 @@ def test_an_address_where_nobody_listens_is_an_error_at_once(monkeypatch: pytest
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ConnectionError, match="refused"):
         connect("127.0.0.1:1")
+
+
+def test_what_answers_requests_loads_nothing_that_is_for_datasets() -> None:
+    code = "import sys, aimlasync.ray; print(*{'ray', 'ray.data', 'pandas', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ray"]
 
 
 def test_telemetry_is_off_unless_it_is_asked_for() -> None:
