@@ -9,6 +9,7 @@ BYTESPIKE_API_KEY; without one the built-in simulator answers.
 
 import json
 import os
+from functools import partial
 from hashlib import sha256
 
 from aiohttp import web
@@ -84,6 +85,8 @@ if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
     with stand_in():
         try:
-            web.run_app(app, host="127.0.0.1", port=port, handler_cancellation=True)
+            # Flushed, so that what starts it reads at once that it runs.
+            said = partial(print, flush=True)
+            web.run_app(app, host="127.0.0.1", port=port, handler_cancellation=True, print=said)
         except OSError as error:
             raise SystemExit(f"port {port}: {error.strerror}; set PORT to another") from None

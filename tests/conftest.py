@@ -76,6 +76,8 @@ def pytest_configure() -> None:
     # What one process has compiled, all others of the run read: to compile the package takes longer than most commands.
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Containers set it, and people do not: what a command says is read as it is where its output is buffered.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     # What a script starts with `&` ignores Ctrl-C, and so would every command that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
