@@ -14,7 +14,7 @@ import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, overload
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from aimlasync.config import Limits, of_kind
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
@@ -337,15 +337,13 @@ def proxy_secrets(proxy: str | None) -> list[str]:
 
 
 def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url") -> str:
-    if not isinstance(url, str) or not url.strip().isprintable():
-        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1")
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        # Brackets around what is no address.
-        parts = urlsplit("")
+    must = f"{name} must be an http(s) URL with a host, such as https://host/v1"
+    parts = _parsed(url)
+    if parts is None:
+        # What cannot be taken apart is not shown, as any part of it may be a password.
+        raise ValueError(must)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
+        raise ValueError(f"{must}; got {_shown(url)}")
     if not _HEADER_VALUE.match(url.strip()):
         raise ValueError(
             f"{name} {_shown(url)} has a space or a letter outside ASCII in it: "
@@ -367,6 +365,15 @@ def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url
     for tail in _KNOWN_TAILS:
         path = path.removesuffix(tail).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
+
+
+def _parsed(url: str) -> SplitResult | None:
+    if not isinstance(url, str) or not url.strip().isprintable():
+        return None
+    try:
+        return urlsplit(url.strip())
+    except ValueError:
+        return None
 
 
 def _shown(url: str) -> str:
