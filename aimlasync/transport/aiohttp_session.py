@@ -129,7 +129,7 @@ class AiohttpTransport:
 
     def _begun(self, fresh: bool) -> aiohttp.ClientSession:
         if self._is_closed:
-            raise ClientClosedError("this transport is closed; make a new one")
+            raise ClientClosedError("this client is closed, or the transport it was given; make a new one")
         if fresh:
             if self._fresh is None:
                 self._fresh = _session(force_close=True)

@@ -103,7 +103,7 @@ class LeanTransport:
 
     def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> Route:
         if self.is_closed:
-            raise ClientClosedError("this transport is closed; make a new one")
+            raise ClientClosedError("this client is closed, or the transport it was given; make a new one")
         target = URL(url, encoded=True)
         origin = self._origins.get(target.origin())
         if origin is None:

@@ -470,6 +470,17 @@ async def test_a_closed_client_says_so_and_close_is_idempotent(simulator: Simula
         await client.models.list()
 
 
+async def test_a_call_that_is_under_way_when_its_client_is_closed_says_so() -> None:
+    async with Simulator(faults=[Fault("stall")]) as simulator:
+        client = AsyncClient(api_key="k", base_url=simulator.base_url)
+        call = asyncio.ensure_future(client.chat.completions.create(model=NANO, messages=HELLO))
+        await until(lambda: client.statistics()[0].in_flight)
+        await until(lambda: len(simulator.ledger))
+        await client.close()
+        with pytest.raises(ClientClosedError, match=r"^this client is closed"):
+            await call
+
+
 def test_a_client_of_another_loop_says_so() -> None:
     client = AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1", retry=Retry(attempts=1))
 
