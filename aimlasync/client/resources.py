@@ -105,7 +105,9 @@ class Completions(RawAnswers):
                 given: Any = params
                 return await self.parse(model=model, messages=messages, **given)
             _ask_for(form, params)
-        body, options = body_of({"model": model, "messages": sendable(messages)}, params, chat.PARAMETERS, stream)
+        body, options = body_of(
+            {"model": model, "messages": sendable(messages, "messages")}, params, chat.PARAMETERS, stream
+        )
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
 

@@ -14,7 +14,7 @@ import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, overload
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from aimlasync.config import Limits, of_kind
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
@@ -133,7 +133,7 @@ class Endpoint:
         variable = _key_variable(vendor)
         if key is None and variable is None:
             raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
-        url = base_url or _usable_url(vendor)
+        url = _checked_url(base_url, "base_url") if base_url else _usable_url(vendor)
         if key is None and variable is not None:
             if base_url and not _is_home(vendor, base_url):
                 instead = f", or set {vendor.url_variable} beside it" if vendor.url_variable else ""
@@ -179,6 +179,7 @@ def default_endpoints(
     """
     key = _clean_key(api_key) or (None if key_variable is None else _clean_key(_named_key(key_variable)))
     if base_url is not None:
+        base_url = _clean_url(base_url, allow_http=allow_http, exact=False)
         provider = provider_of(base_url)
         vendors = (provider, _OPENAI) if provider is not COMPATIBLE else _READ
         found = [(vendor, variable) for vendor in vendors if (variable := _key_variable(vendor)) is not None]
@@ -263,8 +264,12 @@ def _vendor_url(vendor: Provider) -> str:
 def _usable_url(vendor: Provider) -> str:
     """Return the URL of a vendor. Raises ValueError, with the name of its variable, where that has none."""
     url = _vendor_url(vendor)
-    if url != vendor.base_url:
-        _clean_url(url, allow_http=True, exact=False, name=vendor.url_variable or "base_url")
+    return url if url == vendor.base_url else _checked_url(url, vendor.url_variable or "base_url")
+
+
+def _checked_url(url: str, name: str) -> str:
+    """Return a URL as it is. Raises ValueError, with its name, for one that an endpoint cannot have."""
+    _clean_url(url, allow_http=True, exact=False, name=name)
     return url
 
 
@@ -332,11 +337,18 @@ def proxy_secrets(proxy: str | None) -> list[str]:
 
 
 def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url") -> str:
-    if not isinstance(url, str) or not url.strip().isprintable():
-        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1")
-    parts = urlsplit(url.strip())
+    must = f"{name} must be an http(s) URL with a host, such as https://host/v1"
+    parts = _parsed(url)
+    if parts is None:
+        # What cannot be taken apart is not shown, as any part of it may be a password.
+        raise ValueError(must)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
+        raise ValueError(f"{must}; got {_shown(url)}")
+    if not _HEADER_VALUE.match(url.strip()):
+        raise ValueError(
+            f"{name} {_shown(url)} has a space or a letter outside ASCII in it: "
+            "write a path with %20 and the like, a host as its xn-- name"
+        )
     if "@" in url or parts.query or parts.fragment:
         raise ValueError(f"{name} must not carry a user, a password, a query or a fragment")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
@@ -353,6 +365,15 @@ def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url
     for tail in _KNOWN_TAILS:
         path = path.removesuffix(tail).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
+
+
+def _parsed(url: str) -> SplitResult | None:
+    if not isinstance(url, str) or not url.strip().isprintable():
+        return None
+    try:
+        return urlsplit(url.strip())
+    except ValueError:
+        return None
 
 
 def _shown(url: str) -> str:

@@ -7,6 +7,7 @@ so nulls, defaults, spellings and unknown fields come out as they came. It has n
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -45,23 +46,32 @@ def dump(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=plain_value)
 
 
-def sendable(items: Any) -> Any:
+def sendable(items: Any, name: str = "input") -> Any:
     """Return messages or input items without structs of a reply in them, which an encoder would send incompletely.
 
-    A generator is read once; a text is returned as it is.
+    A generator is read once; a text is returned as it is where `name` is "input". Raises TypeError for what is no list,
+    above all for one message: iterating a dict would send its keys.
     """
     if type(items) is not list:
-        if isinstance(items, str):
+        if isinstance(items, str) and name == "input":
             return items
+        if isinstance(items, (str, bytes, bytearray, Mapping)) or not isinstance(items, Iterable):
+            kind = "a text or a list of items" if name == "input" else "a list"
+            message = {"role": "user", "content": "Hello"}
+            raise TypeError(f"{name} must be {kind}, such as [{message}], not {type(items).__name__}")
         if not isinstance(items, (list, tuple)):
             items = list(items)
-    for item in items:
-        if type(item) is dict:
-            for value in item.values():
-                if type(value) is not str and _holds_received(value):
-                    return dump(items)
-        elif _holds_received(item):
-            return dump(items)
+    try:
+        for item in items:
+            if type(item) is dict:
+                for value in item.values():
+                    if type(value) is not str and _holds_received(value):
+                        return dump(items)
+            elif _holds_received(item):
+                return dump(items)
+    except RecursionError:
+        # The encoder says that it contains itself.
+        pass
     return items
 
 

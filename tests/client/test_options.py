@@ -135,3 +135,25 @@ async def test_what_a_call_cannot_mean_is_refused_with_what_there_is() -> None:
                 await call()
         with pytest.raises(ValueError, match=r"^api must be 'chat' or 'responses', not 'completions'$"):
             await client.ask("completions", body)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://[::1", "must be an http\\(s\\) URL with a host, such as https://host/v1$"),
+        ("http://127.0.0.1:9/ v1", "has a space or a letter outside ASCII"),
+        ("https://ex ample/v1", "has a space or a letter outside ASCII"),
+        ("https://host.example/vé", "has a space or a letter outside ASCII"),
+        ("https://bücher.example", "has a space or a letter outside ASCII"),
+    ],
+)
+def test_a_base_url_that_no_request_can_have_is_refused_when_the_client_is_made(
+    url: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "k")
+    for make in (lambda: AsyncClient(base_url=url), lambda: Endpoint.aimlapi(base_url=url)):
+        with pytest.raises(ValueError, match=f"^base_url {words}|^base_url .* {words}"):
+            make()
+    monkeypatch.setenv("AIML_API_URL", url)
+    with pytest.raises(ValueError, match=f"^AIML_API_URL {words}|^AIML_API_URL .* {words}"):
+        AsyncClient()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from aimlasync import APIConnectionError, AsyncClient, BadRequestError, Endpoint, Retry
+from aimlasync import APIConnectionError, AsyncClient, BadRequestError, Endpoint, Retry, UnencodableRequestError
 from aimlasync.agents import Agent
 from aimlasync.agents import run as run_agent
 from aimlasync.bulk.tasks.tasks import PromptTask
@@ -129,3 +129,29 @@ async def test_model_that_a_vendor_does_not_serve_any_more_is_told_with_its_succ
             async with AsyncClient(endpoints=endpoints) as client:
                 reply = await client.chat.completions.create(model="gpt-5-nano", messages=HELLO)
             assert (reply.text, len(other.bodies)) == ("hi", 1)
+
+
+@pytest.mark.parametrize("wrong", [{"role": "user", "content": "Hello"}, b"Hello", None, 5], ids=repr)
+async def test_one_message_in_place_of_a_list_is_refused_before_anything_is_sent(wrong: Any) -> None:
+    async with AsyncClient(base_url="http://127.0.0.1:9/v1", api_key="k") as client:
+        with pytest.raises(TypeError, match=rf"^messages must be a list, such as .*, not {type(wrong).__name__}$"):
+            await client.chat.completions.create(model="m", messages=wrong)
+        if wrong is not None:
+            with pytest.raises(TypeError, match=r"^input must be a text or a list of items, such as "):
+                await client.responses.create(model="m", input=wrong)
+
+
+async def test_a_text_is_the_input_of_a_response_and_no_messages() -> None:
+    async with AsyncClient(base_url="http://127.0.0.1:9/v1", api_key="k", retry=Retry(attempts=1)) as client:
+        with pytest.raises(TypeError, match=r"^messages must be a list, .*, not str$"):
+            await client.chat.completions.create(model="m", messages="Hello")  # type: ignore[arg-type]
+        with pytest.raises(APIConnectionError):
+            await client.responses.create(model="m", input="Hello")
+
+
+async def test_messages_that_contain_themselves_are_told_as_such() -> None:
+    message: dict[str, Any] = {"role": "user"}
+    message["content"] = [message]
+    async with AsyncClient(base_url="http://127.0.0.1:9/v1", api_key="k") as client:
+        with pytest.raises(UnencodableRequestError, match="contains itself"):
+            await client.chat.completions.create(model="m", messages=[message])
