@@ -153,8 +153,9 @@ class LocalRunner:
         finally:
             for timer in timers:
                 timer.cancel()
-        if rules.doubt is not None and ending.stopped_by is None and not ending.is_interrupted:
-            # There was no row elsewhere that could have shown that it was the fault of these.
+        if rules.doubt is not None and not rules.succeeded and ending.stopped_by is None and not ending.is_interrupted:
+            # There was no row elsewhere that could have shown that it was the fault of these. Where others were
+            # answered before, the job is done and these have failed: rows that hang are always the last to end.
             end(rules.doubt)
         if ending.capped_by in BY_THE_DAY:
             ending.resume_at = totals.day.ends
