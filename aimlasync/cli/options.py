@@ -35,6 +35,7 @@ from aimlasync.errors import (
     AnswerError,
     AnswerTruncatedError,
     APIConnectionError,
+    APIResponseValidationError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
@@ -383,6 +384,7 @@ _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (APIConnectionError, "check the network and --base-url"),
     (AnswerTruncatedError, "allow more tokens for an answer"),
     (AnswerError, "no row was answered as asked: change --model, --structured or the prompt"),
+    (APIResponseValidationError, "check --base-url"),
 )
 
 

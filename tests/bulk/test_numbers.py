@@ -36,6 +36,7 @@ from aimlasync.errors import (
     AnswerInvalidError,
     AnswerTruncatedError,
     APIConnectionError,
+    APIResponseValidationError,
     APIStatusError,
     AuthenticationError,
     BadRequestError,
@@ -318,6 +319,30 @@ def test_paid_answers_that_are_all_in_vain_stop_a_job_whose_rows_are_alike() -> 
     for rules in (StopRules(succeeded=True), StopRules(alike=False)):
         assert not any(verdicts(rules, in_vain * 2))
     assert not any(verdicts(StopRules(), [*in_vain[1:], None, *in_vain * 2]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        APIResponseValidationError("HTTP 200 with a body that is not the JSON expected (text/html): Login"),
+        APIResponseValidationError("HTTP 200 with a JSON body that has no choices"),
+        APIStatusError("HTTP 301: it redirects to https://host/v1", status=301),
+        APIStatusError("HTTP 405: Method Not Allowed", status=405),
+        InternalServerError("HTTP 501: Unsupported method", status=501, retryable=False),
+    ],
+)
+def test_what_is_no_api_stops_a_job_whose_rows_are_alike_while_nothing_succeeded(error: AimlasyncError) -> None:
+    errors: list[AimlasyncError | None] = [error] * MAX_UNFIT
+    assert verdicts(StopRules(), errors) == [False] * (MAX_UNFIT - 1) + [True]
+    for rules in (StopRules(succeeded=True), StopRules(alike=False)):
+        assert not any(verdicts(rules, errors * 2))
+    assert not any(verdicts(StopRules(), [*errors[1:], None, *errors * 2]))
+    # A row from elsewhere that is answered shows that it was these rows.
+    rules = StopRules(probes=True)
+    assert not any(verdicts(rules, errors))
+    assert rules.doubt is error
+    rules.probe({1000, 2000})
+    assert (rules.check(error, 1000), rules.check(None, 2000), rules.check(error, 51)) == (None, None, None)
 
 
 def test_rows_in_a_row_without_a_connection_stop_the_job() -> None:

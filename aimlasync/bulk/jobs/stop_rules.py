@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from aimlasync.bulk.progress.totals import CapName
 from aimlasync.errors import (
     AimlasyncError,
-    AnswerError,
     APIConnectionError,
+    APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
@@ -129,8 +129,7 @@ class StopRules:
             is_unfit = bool(_OF_THE_ROW.search(_said(error)))
             self._unfit += is_unfit
             self._refused += not is_unfit
-        if isinstance(error, AnswerError) and self._alike and not self.succeeded:
-            # It is paid for: a cap that cuts every answer, or a model that never gives one in the form.
+        elif self._alike and not self.succeeded and _is_in_vain(error):
             self._unfit += 1
         if self._refused >= MAX_REFUSED or self._unfit >= MAX_UNFIT or self.doubt is not None:
             return self._decide(error, number)
@@ -145,6 +144,15 @@ class StopRules:
             return None
         self._awaited.discard(number)
         return None if self._awaited else self.doubt
+
+
+def _is_in_vain(error: AimlasyncError) -> bool:
+    """Whether the next row may well get the same, and no server is only overloaded.
+
+    A cap that cuts every answer, or a model that never gives one in the form, is paid for each time. A base URL of
+    something else has a page for every row, a redirect, or a method that is not allowed.
+    """
+    return isinstance(error, APIResponseValidationError) or (isinstance(error, APIStatusError) and not error.retryable)
 
 
 def is_unpaid(error: AimlasyncError) -> bool:
