@@ -135,10 +135,6 @@ class Knee:
             self._base = new
             return
         (low, quick, doubt), (high, slow, other) = sorted((self._base, new))
-        if (high / low) ** 2 < 2:
-            # Something else held attempts back: levels so close tell nothing.
-            self._follow()
-            return
         loss = math.log(slow / quick) - _PAYS * math.log(high / low)
         chance = math.sqrt(doubt + other)
         if (-chance if self.exploring else 0) <= loss < chance and not is_held and self._count < _MANY:
