@@ -154,7 +154,8 @@ class Pace:
             self.known = min(self.known, self._last_second(now))
             self.rate = min(self.rate, self.known)
         if started > self._refused[0]:
-            self._slow(now, started)
+            self._slow()
+            self._refused, self._trip = (now, self.accepted), now - started
 
     def refused(self, now: float, started: float, since: Count | None = None, borne: float = 0.0) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate.
@@ -168,7 +169,7 @@ class Pace:
         if since is not None:
             self._mark = since
         if self._row < math.inf:
-            self._slow(now, started)
+            self._slow()
         else:
             self._row, self._is_first = now, self.known == math.inf
             if self._is_first:
@@ -185,14 +186,13 @@ class Pace:
                 elif self._is_raised:
                     self._gives_bursts, self._is_raised = True, False
             self.rate = self.known = known
-            self._refused, self._trip = (now, self.accepted), now - started
         self._trial = None
         self._next = max(self._next, now + 1 / self.rate)
+        self._refused, self._trip = (now, self.accepted), now - started
 
-    def _slow(self, now: float, started: float) -> None:
+    def _slow(self) -> None:
         """Nothing has been accepted since the row's last refusal: send less and less, down to one a second."""
-        self.rate, self._refused = min(self.rate, max(1.0, self.rate / 2)), (now, self.accepted)
-        self._trip = now - started
+        self.rate = min(self.rate, max(1.0, self.rate / 2))
 
     def _probe_failed(self, now: float, cut: float) -> float:
         """Rest at the rate that held before the probe, or at what its last period took.
@@ -218,6 +218,7 @@ class Pace:
         """Know of no limit again."""
         self.restart(now)
         self.rate = self.known = math.inf
+        self._next = -math.inf
         self._waited, self._patience = 0, FEW
 
     def forget(self, now: float) -> None:
