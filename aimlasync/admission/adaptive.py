@@ -230,9 +230,7 @@ class AdaptiveLimit:
             knee.refused(in_flight)
         if below or is_many:
             self._proven = (proven + min(proven, in_flight)) / 2
-        if is_many:
-            pace.forget(now)
-        elif is_fast or not is_burst:
+        if not is_many and (is_fast or not is_burst):
             pace.refused(now, started, self._chance.since, self._chance.share)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2

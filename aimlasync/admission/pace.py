@@ -218,13 +218,6 @@ class Pace:
         self._next = -math.inf
         self._waited, self._patience = 0, FEW
 
-    def forget(self, now: float) -> None:
-        """Probe from the rate at hand, at once."""
-        if self.known < math.inf and self._row == math.inf and not self.probing:
-            self._is_raised = False
-            self._began = now, self.accepted
-            self._waited = max(self._waited, int(max(self._patience, self.known * self.period)))
-
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
         # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked. Stated waits
