@@ -95,20 +95,6 @@ class AdaptiveLimit:
     guess.
     """
 
-    __slots__ = (
-        "_belief",
-        "_chance",
-        "_downs",
-        "_epoch",
-        "_knee",
-        "_pace",
-        "_proven",
-        "_stated",
-        "hung",
-        "is_fixed",
-        "refusals",
-    )
-
     def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
         self.hung = Hung()
@@ -141,7 +127,7 @@ class AdaptiveLimit:
     @property
     def allowed(self) -> int:
         """How many attempts may be in flight, those that hang included."""
-        limit = int(self.limit)
+        limit = int(self._knee.value) if self._downs < _AWAY else 1
         return self.hung.beside(limit) if self.hung.count else limit
 
     @property
@@ -176,8 +162,7 @@ class AdaptiveLimit:
 
     def expected_wait(self, now: float, ahead: int) -> float:
         """Return the seconds until an attempt may be sent behind so many others; it holds back nothing to ask."""
-        pace = self._pace
-        return 0.0 if pace.rate == math.inf else pace.until_next(now) + ahead / pace.rate
+        return self._pace.until_next(now) + ahead / self._pace.rate
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
@@ -219,7 +204,7 @@ class AdaptiveLimit:
         if kind != "down" and self._chance.explains(now, pace.accepted, pace.probed, pace.known, knee.value):
             return False
         if started <= self._epoch:
-            if not self.is_fixed and kind != "down":
+            if kind != "down":
                 pace.refused_beside(now, started)
             return False
         self._epoch = now
@@ -245,9 +230,7 @@ class AdaptiveLimit:
             knee.refused(in_flight)
         if below or is_many:
             self._proven = (proven + min(proven, in_flight)) / 2
-        if is_many:
-            pace.forget(now)
-        elif is_fast or not is_burst:
+        if not is_many and (is_fast or not is_burst):
             pace.refused(now, started, self._chance.since, self._chance.share)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2

@@ -86,19 +86,15 @@ class Knee:
         elif in_flight + 1 > value:
             self._held += 1
             if self._held >= max(FEW, value):
-                self._has_held(is_held)
+                self._sure = value
+                if self._mode == "step" and self._base is not None:
+                    self._mode = "grow"
+                elif self._mode == "rest" and self._waited >= self._patience and not is_held:
+                    self._mode, self._base, self._held = "step", None, 0
+                    self._follow()
+                    self.value = min(value + 1.0, MAX)
         if self._followed:
             self._follows(now, in_flight, started, beside, is_held)
-
-    def _has_held(self, is_held: bool) -> None:
-        self._sure = self.value
-        if self._mode == "step":
-            if self._base is not None:
-                self._mode = "grow"
-        elif self._mode == "rest" and self._waited >= self._patience and not is_held:
-            self._mode, self._base, self._held = "step", None, 0
-            self._follow()
-            self.value = min(self.value + 1.0, MAX)
 
     def _follow(self, at_least: int = FEW) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
@@ -135,10 +131,6 @@ class Knee:
             self._base = new
             return
         (low, quick, doubt), (high, slow, other) = sorted((self._base, new))
-        if (high / low) ** 2 < 2:
-            # Something else held attempts back: levels so close tell nothing.
-            self._follow()
-            return
         loss = math.log(slow / quick) - _PAYS * math.log(high / low)
         chance = math.sqrt(doubt + other)
         if (-chance if self.exploring else 0) <= loss < chance and not is_held and self._count < _MANY:
@@ -165,35 +157,25 @@ class Knee:
 
     def _found(self, knee: float) -> None:
         self.is_sure = self.knee is not None and 1 / _ROOM < knee / self.knee < _ROOM
-        if not self.is_sure:
-            # Ask again soon.
-            self._patience, self._waited = FEW, 0
         self.knee = knee
-        waited = self._waited
-        self._rest(max(knee + 1, _ROOM * knee))
-        # As long again as the wait and the probe took: where answers are few, a probe is no small part of them.
-        self._patience = min(max(self._patience, waited), LAST)
+        # As long again as the wait and the probe took: where answers are few, a probe is no small part of them. A knee
+        # that is not sure is soon asked for again.
+        patience = max(2 * self._patience, self._waited) if self.is_sure else 2 * FEW
+        self._rest(max(knee + 1, _ROOM * knee), patience)
 
-    def _rest(self, value: float) -> None:
-        self.value = max(1.0, min(MAX, value))
-        self._patience = min(2 * self._patience, LAST)
-        self._stay()
-
-    def _stay(self) -> None:
+    def _rest(self, value: float, patience: int) -> None:
+        self.value, self._patience = max(1.0, min(MAX, value)), min(patience, LAST)
         self._mode, self._start = "rest", 1.0
         self._waited = self._held = self._followed = self.to_send = 0
 
     def refused(self, in_flight: int) -> None:
         """Take in a refusal, beside `in_flight` others, that may speak of the attempts in flight."""
         if self.exploring:
-            self._rest(min(self.value, max(self._sure, float(round(in_flight * (1 - MARGIN))))))
-            return
-        if self.has_held:
-            # What was learned is void.
-            self._patience = FEW
-        self.value = max(1.0, min(self.value * (1 - MARGIN), float(in_flight)))
-        self._sure = 0.0
-        self._stay()
+            held = max(self._sure, float(round(in_flight * (1 - MARGIN))))
+            self._rest(min(self.value, held), 2 * self._patience)
+        else:
+            self._sure = 0.0
+            self._rest(min(self.value * (1 - MARGIN), float(in_flight)), FEW)
 
     def forget(self) -> None:
         """Return to slow start from the value at hand: refusals speak of the rate."""

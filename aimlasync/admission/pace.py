@@ -151,10 +151,11 @@ class Pace:
             return
         if self._is_first and now - self._row < SECOND:
             # Less was accepted than was thought.
-            self.known = min(self.known, self._last_second(now))
+            self.known = min(self.known, self._average(now, self.accepted))
             self.rate = min(self.rate, self.known)
         if started > self._refused[0]:
-            self._slow(now, started)
+            self._slow()
+            self._refused, self._trip = (now, self.accepted), now - started
 
     def refused(self, now: float, started: float, since: Count | None = None, borne: float = 0.0) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate.
@@ -168,31 +169,27 @@ class Pace:
         if since is not None:
             self._mark = since
         if self._row < math.inf:
-            self._slow(now, started)
+            self._slow()
         else:
             self._row, self._is_first = now, self.known == math.inf
-            if self._is_first:
-                known = self._last_second(now)
-            else:
-                least = self.rate * _CUT if since is None else 0.0
-                average = self._average(now, self.accepted)
-                known = min(self.rate, max(least, average))
-                # What was known held before the probe, unless a server without a window accepted less in all.
-                held = self.period > SECOND or average >= (1 - _STEP) * self.known
-                held = held and (since is None or since[1] >= self._began[1])
-                if self.probing and held:
-                    known = self._probe_failed(now, max(known, self.known))
-                elif self._is_raised:
-                    self._gives_bursts, self._is_raised = True, False
+            least = self.rate * _CUT if since is None and not self._is_first else 0.0
+            average = self._average(now, self.accepted)
+            known = min(self.rate, max(least, average))
+            # What was known held before the probe, unless a server without a window accepted less in all.
+            held = self.period > SECOND or average >= (1 - _STEP) * self.known
+            held = held and (since is None or since[1] >= self._began[1])
+            if self.probing and held:
+                known = self._probe_failed(now, max(known, self.known))
+            elif self._is_raised:
+                self._gives_bursts, self._is_raised = True, False
             self.rate = self.known = known
-            self._refused, self._trip = (now, self.accepted), now - started
         self._trial = None
         self._next = max(self._next, now + 1 / self.rate)
+        self._refused, self._trip = (now, self.accepted), now - started
 
-    def _slow(self, now: float, started: float) -> None:
+    def _slow(self) -> None:
         """Nothing has been accepted since the row's last refusal: send less and less, down to one a second."""
-        self.rate, self._refused = min(self.rate, max(1.0, self.rate / 2)), (now, self.accepted)
-        self._trip = now - started
+        self.rate = min(self.rate, max(1.0, self.rate / 2))
 
     def _probe_failed(self, now: float, cut: float) -> float:
         """Rest at the rate that held before the probe, or at what its last period took.
@@ -218,14 +215,8 @@ class Pace:
         """Know of no limit again."""
         self.restart(now)
         self.rate = self.known = math.inf
+        self._next = -math.inf
         self._waited, self._patience = 0, FEW
-
-    def forget(self, now: float) -> None:
-        """Probe from the rate at hand, at once."""
-        if self.known < math.inf and self._row == math.inf and not self.probing:
-            self._is_raised = False
-            self._began = now, self.accepted
-            self._waited = max(self._waited, int(max(self._patience, self.known * self.period)))
 
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
@@ -236,15 +227,8 @@ class Pace:
 
     def _a_period_before(self, now: float) -> Count:
         """Return the last count from which on a period and a few attempts have passed, or the oldest."""
-        for mark in reversed(self._counts):
-            if now - mark[0] >= self.period and self.accepted - mark[1] >= FEW:
-                return mark
-        return self._counts[0]
-
-    def _last_second(self, now: float) -> float:
-        """Return the first rate, where there is no row of refusals to count from."""
-        since, count = self._counts[-2]
-        return max(1 / SECOND, self._rate(self.accepted - count, now - since))
+        marks = (mark for mark in reversed(self._counts) if now - mark[0] >= self.period)
+        return next((mark for mark in marks if self.accepted - mark[1] >= FEW), self._counts[0])
 
     def _rate(self, accepted: float, seconds: float) -> float:
         """Return the rate of attempts of which so many are accepted in so many seconds."""
@@ -252,7 +236,7 @@ class Pace:
 
     def _average(self, now: float, accepted: int) -> float:
         for since, count in self._mark, self._a_period_before(now):
-            if now - since >= 0.9 * self.period and accepted - count >= FEW:
+            if math.inf > now - since >= 0.9 * self.period and accepted - count >= FEW:
                 break
         # Half of what a server gives at least, which is one attempt in the time over which it counts.
         least = max(MIN_RATE, 0.5 / self.period)
