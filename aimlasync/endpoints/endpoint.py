@@ -25,7 +25,7 @@ from aimlasync.quota.protocol import Quota
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
 _KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+\Z")
 
 # Whose key and URL code written for AsyncOpenAI has in its environment. To its server, any compatible one is alike.
 _OPENAI = Provider(
@@ -304,7 +304,7 @@ def _clean_key(key: str | Secret | KeySource | None, name: str = "api_key") -> S
         raise ValueError(f"api_key must be a str, or a function that returns one, not {type(key).__name__}")
     if not key.strip():
         return None
-    if not _HEADER_VALUE.match(key.strip()):
+    if not _VISIBLE_ASCII.match(key.strip()):
         raise ValueError(f"{name} has a space, a control character or a letter outside ASCII in it; copy it again")
     if key.strip()[0] in "\"'":
         raise ValueError(f"{name} begins with a quote, which is no part of a key; take the quotes away")
@@ -344,7 +344,7 @@ def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url
         raise ValueError(must)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{must}; got {_shown(url)}")
-    if not _HEADER_VALUE.match(url.strip()):
+    if not _VISIBLE_ASCII.match(url.strip()):
         raise ValueError(
             f"{name} {_shown(url)} has a space or a letter outside ASCII in it: "
             "write a path with %20 and the like, a host as its xn-- name"
