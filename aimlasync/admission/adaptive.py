@@ -54,7 +54,6 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _CATCH_UP  0        nothing, since timers of the grid are never late
 #   _ALIKE     1        where chance refuses, .301 for .964
 #   _ENOUGH    1        where chance refuses, .627 for .964
-#   _SLOWER    2        where chance refuses, 18 % refused for 12; capacities that change 9.7 % for 1.1
 
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4
