@@ -49,7 +49,6 @@ WITHOUT = {
     "pace._CATCH_UP": 0.0,
     "chance._ALIKE": 1.0,
     "chance._ENOUGH": 1,
-    "chance._SLOWER": 2.0,
 }
 MODULES = {"adaptive": adaptive, "chance": chance, "knee": knee, "pace": pace}
 

@@ -4,19 +4,18 @@
    the level, by more than chance makes of latencies that vary so much, the server queues. Then half as many are
    measured, until latency no longer falls with the level, and the limit rests a little above that. Where a level is
    refused, that is the limit.
- - How fast (`admission.pace`): what was accepted from one row of refusals to the next, over the time between. A row
-   that lasts is a full window, and tells over how long the server counts. In it each refused attempt halves the pace.
- - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time. A
-   refusal outside a probe of the rate does not put off the next one.
+ - How fast (`admission.pace`): what was accepted in a period, or since the last row of refusals. A row that lasts is a
+   full window, and tells over how long the server counts. In it each refused attempt halves the pace.
+ - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time.
  - Which of them a refusal speaks of: of the rate, where fewer are in flight than were accepted before, or where the
    limit has held; of the attempts in flight, at that height, where a rate that has held holds attempts back. Signs add
-   up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is free to grow, so that what was
-   blamed wrongly comes back. A refusal of an attempt that was sent before the last cut cuts nothing but the pace.
+   up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is probed when its turn comes, so
+   that what was blamed wrongly grows back. What was sent before the last cut and is refused cuts nothing but the pace.
  - Where to send more slowly saves no refusals, the share that is refused is chance (`admission.chance`), and is borne.
    A server that is away says nothing of its limits.
 
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
-import `admission.chance`, `admission.knee`, `admission.pace` and what a refusal names (`admission.outcome`).
+import `admission.chance`, `hung`, `knee`, `pace` and what a refusal names (`outcome`).
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _CATCH_UP  0        nothing, since timers of the grid are never late
 #   _ALIKE     1        where chance refuses, .301 for .964
 #   _ENOUGH    1        where chance refuses, .627 for .964
-#   _SLOWER    2        where chance refuses, 18 % refused for 12; capacities that change 9.7 % for 1.1
 
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4

@@ -16,8 +16,6 @@ from collections import deque
 _ALIKE = 2.0
 # Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
 _ENOUGH = 6
-# How far below what was accepted before a rate is that no limit refuses.
-_SLOWER = 0.95
 
 Interval = tuple[float, int, int, float]
 """A rate, what was accepted at it, the refusals (1 or 0) by which that ended, and the seconds that it took."""
@@ -85,13 +83,11 @@ class Chance:
             fast.append(slow.pop())
         before, share = _share(fast), _share(slow)
         ended = [interval for interval in slow if interval[2]]
-        # What was accepted at the higher rates, and no more than came: a rate that is known is not always reached. And
-        # the rate of the later refusals.
-        accepted = (1 - before) * sum(rate * (count + refused) for rate, count, refused, _ in fast) / _attempts(fast)
-        seconds = sum(seconds for *_, seconds in fast)
-        accepted = min(accepted, sum(count for _, count, _, _ in fast) / max(1e-9, seconds))
+        # What was accepted at the higher rates: those that are known are not always reached. And the rate of the later
+        # refusals.
+        accepted = sum(count for _, count, _, _ in fast) / max(1e-9, sum(seconds for *_, seconds in fast))
         refused = sum(rate for rate, _, _, _ in ended) / len(ended)
-        if refused > _SLOWER * accepted or max(before, share) > 1 / _ALIKE:
+        if refused > accepted or max(before, share) > 1 / _ALIKE:
             return False
         if not before / _ALIKE < share <= _share(ended) < _ALIKE * before:
             return False
@@ -100,9 +96,6 @@ class Chance:
         return True
 
 
-def _attempts(intervals: list[Interval]) -> int:
-    return sum(count + refused for _, count, refused, _ in intervals)
-
-
 def _share(intervals: list[Interval]) -> float:
-    return sum(refused for _, _, refused, _ in intervals) / _attempts(intervals)
+    lost = sum(refused for _, _, refused, _ in intervals)
+    return lost / (lost + sum(count for _, count, _, _ in intervals))

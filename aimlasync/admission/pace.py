@@ -43,10 +43,9 @@ class Pace:
         self.accepted = 0
         """Attempts sent, refused ones taken out."""
         # The counts of the last minute, one a second.
-        self._counts: deque[Count] = deque([(-math.inf, 0)] * 2, maxlen=int(_LONGEST / SECOND) + 4)
-        # Where counting begins: the end of the last row of refusals. And the last refusal.
-        self._mark: Count = (-math.inf, 0)
-        self._refused: Count = (-math.inf, 0)
+        self._counts: deque[Count] = deque([(-math.inf, 0)], maxlen=int(_LONGEST / SECOND) + 4)
+        # Where counting begins: the end of the last row of refusals. The last refusal. Where the last probe began.
+        self._mark = self._refused = self._began = self._counts[0]
         # The seconds after which that came.
         self._trip = 0.0
         # The row of refusals under way: when it began (never, where there is none), the first attempt since its last
@@ -56,8 +55,6 @@ class Pace:
         self._is_first = False
         # Since when there was no silence: one after longer than the longest window is no window's.
         self._steady = -math.inf
-        # Where the last probe began.
-        self._began = self._counts[-1]
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
         # bursts.
         self._is_raised = self._gives_bursts = False
@@ -209,7 +206,7 @@ class Pace:
             self.rate, self._row, self._trial = self.known, math.inf, None
         self._mark = self._refused = now, self.accepted
         self._counts.clear()
-        self._counts.extend([self._mark] * 2)
+        self._counts.append(self._mark)
 
     def lift(self, now: float) -> None:
         """Know of no limit again."""
