@@ -46,7 +46,7 @@ class Pace:
         self._counts: deque[Count] = deque([(-math.inf, 0)], maxlen=int(_LONGEST / SECOND) + 4)
         # Where counting begins: the end of the last row of refusals. The last refusal. Where the last probe began.
         self._mark = self._refused = self._began = self._counts[0]
-        # The seconds after which that came.
+        # The seconds after which the last refusal came.
         self._trip = 0.0
         # The row of refusals under way: when it began (never, where there is none), the first attempt since its last
         # one, and whether nothing was known before it.
