@@ -12,7 +12,8 @@
    up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is probed when its turn comes, so
    that what was blamed wrongly grows back. What was sent before the last cut and is refused cuts nothing but the pace.
  - Where to send more slowly saves no refusals, the share that is refused is chance (`admission.chance`), and is borne.
-   A server that is away says nothing of its limits.
+   A connection that fails is a refusal too; a few in a row without an answer are a server that is away, and taught
+   nothing.
 
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
 import `admission.chance`, `hung`, `knee`, `pace` and what a refusal names (`outcome`).
@@ -21,6 +22,7 @@ import `admission.chance`, `hung`, `knee`, `pace` and what a refusal names (`out
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import Literal, NamedTuple
 
 from aimlasync.admission.chance import Chance
@@ -58,7 +60,8 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4
 _VERDICT = 2
-# After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
+# After so many epochs of failed connections, and no answer, there is no server: one attempt at a time finds out when it
+# is back.
 _AWAY = 3
 
 
@@ -110,12 +113,13 @@ class AdaptiveLimit:
         self._epoch = -math.inf
         # The most attempts that were at the server when answers came; 0.0 before the first answer.
         self._proven = 0.0
-        # Epochs in a row in which there was no server.
-        self._downs = 0
-        # The last wait that was stated.
-        self._stated = 0.0
         # Above zero: refusals speak of the attempts in flight. Below zero: of the rate.
         self._belief = 0
+        # Epochs in a row in which connections failed and nothing was answered, and what was known before them.
+        self._downs = 0
+        self._before = self._knee, self._pace, self._belief, self._proven
+        # The last wait that was stated.
+        self._stated = 0.0
 
     @property
     def limit(self) -> float:
@@ -183,7 +187,7 @@ class AdaptiveLimit:
         """
         if self.is_fixed:
             return
-        if self._downs and started > self._epoch:
+        if self._downs and (started > self._epoch or self._downs < _AWAY):
             self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
@@ -199,22 +203,26 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
-        if kind != "down" and self._chance.explains(now, pace.accepted, pace.probed, pace.known, knee.value):
+        if self._chance.explains(now, pace.accepted, pace.probed, pace.known, knee.value):
             return False
         if started <= self._epoch:
-            if kind != "down":
-                pace.refused_beside(now, started)
+            pace.refused_beside(now, started)
             return False
         self._epoch = now
         if self.is_fixed:
             return True
         if kind == "down":
-            pace.restart(now)
+            # Where others are answered it takes no more connections, or loses some by chance: a refusal as any other.
+            kind = None
+            if not self._downs:
+                self._before = copy(knee), copy(pace), self._belief, proven
             self._downs += 1
-            if knee.exploring and proven and self._downs == 1:
-                # It may not take so many connections.
-                knee.refused(in_flight)
-            return True
+            if self._downs == _AWAY:
+                # There is no server. What these failures taught is forgotten.
+                self._knee, self._pace, self._belief, self._proven = self._before
+            if self._downs >= _AWAY or not proven:
+                self._pace.restart(now)
+                return True
         # The number at the server varies by its root where some of those in flight are on their way.
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value

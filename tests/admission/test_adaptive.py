@@ -156,8 +156,8 @@ def test_a_server_that_is_away_is_asked_by_one_attempt_and_found_as_it_was() -> 
     adaptive = AdaptiveLimit(start=Learned(in_flight=40, rate=50.0))
     adaptive.sent(1000.0)
     adaptive.answered(1001.0, 30, 1000.0, 29)
-    adaptive.refused(1001.5, 1000.5, 29, kind="down")
     before = adaptive.limit, adaptive.rate
+    adaptive.refused(1001.5, 1000.5, 29, kind="down")
     limits = []
     for at in range(1010, 1040):
         adaptive.sent(at)
@@ -365,6 +365,9 @@ CELLS = {
     ("small windows", "sliding of 50/s over 1.0 s, 0.5 s"): (0.92, 0.012),
     ("small windows", "bucket of 50/s over 0.1 s, 0.2 s"): (0.92, 0.012),
     ("two models", "5 and 50 in flight"): (0.93, 0.015),
+    # Connections beyond a number are refused, and 5 % of all break: .35 and .06 where these were told from refusals.
+    ("resets", "above 100, 0.2 s"): (0.9, 0.02),
+    ("resets", "5% and above 400, 1.0 s"): (0.85, 0.06),
 }
 
 

@@ -242,7 +242,27 @@ def _by_chance() -> Iterator[Cell]:
                 )
 
 
+def _resets() -> Iterator[Cell]:
+    """Servers that take so many connections, and that break some of them by chance."""
+    for limit in (8, 30, 100):
+        for mean in (0.2, 1.0, 5.0):
+
+            def full(limit: int = limit) -> Server:
+                return Server(in_flight=limit, resets=True)
+
+            best = limit / (mean + 2 * TRIP)
+            yield _cell("resets", f"above {limit}, {mean} s", full, mean, best, seconds=300.0, begin=60.0)
+    for chance in (0.01, 0.05):
+        for limit in (30, CALLERS):
+
+            def flaky(limit: int = limit, chance: float = chance) -> Server:
+                return Server(in_flight=limit, chance=chance, resets=True)
+
+            name = f"{chance:.0%} and above {limit}, 1.0 s"
+            yield _cell("resets", name, flaky, 1.0, limit / (1.0 + 2 * TRIP), seconds=300.0, begin=60.0)
+
+
 def grid() -> list[Cell]:
     """Return all cells, group by group."""
-    groups = (_hard, _always_told, _rates, _queues, _both, _changes, _traffic, _small_windows, _models, _by_chance)
-    return [cell for group in groups for cell in group()]
+    groups = (_hard, _always_told, _rates, _queues, _both, _changes, _traffic, _small_windows, _models)
+    return [cell for group in (*groups, _by_chance, _resets) for cell in group()]

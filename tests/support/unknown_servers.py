@@ -66,7 +66,8 @@ class Server:
 
     Beyond `in_flight` and `rate` it refuses. Beyond `slots` attempts wait in its queue. Beyond `batch` all of them
     become slower in proportion. `says_when` adds a Retry-After to refusals of the rate, `always_says` the same one to
-    each refusal. Of all attempts, the share `chance` is refused whatever is sent.
+    each refusal. Of all attempts, the share `chance` is refused whatever is sent. One that `resets` gives no answer to
+    refuse, but breaks the connection.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Server:
         says_when: bool = False,
         always_says: float | None = None,
         chance: float = 0.0,
+        resets: bool = False,
     ) -> None:
         self.in_flight, self.rate, self.slots, self.batch, self.says_when = in_flight, rate, slots, batch, says_when
-        self.chance, self.always_says = chance, always_says
+        self.chance, self.always_says, self.resets = chance, always_says, resets
         self.is_down = False
         self.busy = self.serving = 0
         self.queue: deque[tuple[Attempt, float]] = deque()
@@ -218,7 +220,8 @@ class Run:
             self._at(now + self._trip(), self._refuse, attempt, "down", None)
             return
         if server.busy >= server.in_flight or (server.chance and self._draw.random() < server.chance):
-            self._at(now + self._trip(), self._refuse, attempt, None, server.always_says)
+            kind = "down" if server.resets else None
+            self._at(now + self._trip(), self._refuse, attempt, kind, server.always_says)
             return
         if server.rate is not None:
             wait = server.rate.wait(now)
