@@ -174,7 +174,6 @@ class Pace:
             known = min(self.rate, max(least, average))
             # What was known held before the probe, unless a server without a window accepted less in all.
             held = self.period > SECOND or average >= (1 - _STEP) * self.known
-            held = held and (since is None or since[1] >= self._began[1])
             if self.probing and held:
                 known = self._probe_failed(now, max(known, self.known))
             elif self._is_raised:
