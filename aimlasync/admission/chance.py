@@ -53,7 +53,7 @@ class Chance:
         elif rate < math.inf:
             self._intervals.append((rate, max(0, between - probed), 0 if probed else 1, seconds))
         if self.share * (between - limit) > 2 * _ENOUGH:
-            # None came for so long that chance is over.
+            # None came for so long that chance is over. Without: a bucket that follows 30 % refuses 40 % for 29.
             self.share = 0.0
         if not self.share:
             self.since = None
@@ -77,7 +77,8 @@ class Chance:
             return False
         counts = [count for _, count, refused, _ in slow if refused]
         if lost * sum(count * count for count in counts) > 1.5 * _ALIKE * sum(counts) ** 2:
-            # Bursts of them: the mean square of what chance spaces is twice its mean, squared.
+            # Bursts of them: the mean square of what chance spaces is twice its mean, squared. Without: capacities that
+            # change refuse 1.5 % for 1.2.
             return False
         while 2 * sum(refused for _, _, refused, _ in fast) < lost - 1:
             fast.append(slow.pop())
