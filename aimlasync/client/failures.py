@@ -47,7 +47,7 @@ def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
     if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error) or lacks_ability(error)):
         return False
-    return any(t.upstream not in call.tried and t.upstream.lane(call.model).allows(now) for t in call.targets)
+    return any(t.upstream not in call.tried and t.upstream.lane(call.info.model).allows(now) for t in call.targets)
 
 
 def _lacks_model(error: AimlasyncError) -> bool:
