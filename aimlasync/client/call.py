@@ -256,7 +256,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             self.call.hedging.took(self.call.kind, now - self.sent_at)
 
     def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
-        """The last byte is in: learn, settle, give the permit back; `cost` is what the answer states beside its usage."""
+        """The last byte is in: learn, settle, give the permit back. The answer states `cost` beside its usage."""
         if not self.is_held:
             return
         call, info, lane, reservation = self.call, self.info, self.lane, self.reservation
