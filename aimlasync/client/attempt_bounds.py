@@ -6,8 +6,8 @@ It may import `errors` and `info`. The deadline of a whole call is in `deadlines
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from aimlasync.errors import APITimeoutError, Phase
 from aimlasync.info import Info
@@ -15,7 +15,7 @@ from aimlasync.info import Info
 T = TypeVar("T")
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T], *, what: str, phase: Phase, info: Info) -> T:
+async def within(seconds: float, work: Awaitable[T], *, what: str, phase: Phase, info: Info) -> T:
     """Wait for `what` no longer than that. Raises APITimeoutError with `phase`."""
     try:
         async with asyncio.timeout(seconds):

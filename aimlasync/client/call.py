@@ -174,7 +174,8 @@ class Call(Bounded, eq=False):
             info.cost_usd = info.credits = None
         if self.modes is not None:
             info.structured = target.mode
-        self.reservation = None
+        if reservation is not None:
+            self.reservation = None
         lane.counters.attempts += 1
         lane.used_at = at
         return Attempt(lane, loop, at, beside, admission, call=self, target=target, info=info, reservation=reservation)
