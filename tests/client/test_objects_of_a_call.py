@@ -58,7 +58,6 @@ AT_A_CONNECTION = {
     "Connection": 1,
     "Completions.create": 1,
     "Pipeline.run": 1,
-    "Pipeline._attempt": 1,
     "Reply.__await__": 1,
 }
 IN_LINE = {name: count for name, count in AT_A_CONNECTION.items() if name != "Connection"}
