@@ -201,8 +201,8 @@ class Pipeline:
         loop, transport = self.enter()
         if settings.waits.is_drained:
             raise drained()
-        info = self.ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
-        timeout = options.get("timeout") if options else None
+        extra, timeout = (options.get("extra_headers"), options.get("timeout")) if options else (None, None)
+        info = self.ids.info(str(body.get("model", "")), extra)
         call = Call(
             "POST",
             self.balancer.targets(api, body, info, self._validate, written),
