@@ -12,11 +12,15 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.headers import amount
+from aimlasync.headers import Fields, amount
 
 # The vendor silently drops an id outside this alphabet, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+
+
+# Shared, where a dict would be one more object of each call in flight.
+_NONE = Fields({})
 
 
 class Timing(msgspec.Struct, kw_only=True, gc=False):
@@ -80,7 +84,7 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
     """Whether the answer came from the client's cache, or from an equal call in flight: nothing was sent for this call,
     so `attempts` and `cost_usd` are 0."""
     timing: Timing = msgspec.field(default_factory=Timing)
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = _NONE
     """The response headers of the last attempt, case-insensitive."""
     steps: tuple[Step, ...] = ()
     """Waits, failed attempts and backoffs, in order; `client.explain` says them in a sentence."""

@@ -26,7 +26,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     wait_reasons      what a call waits for, in words
     changing_lines    calls that wait at one endpoint and go to another that has room
     drain             the calls that wait, which a drained client cancels
-    attempt_bounds    the timeouts of an attempt
+    attempts          one attempt: sent, within its bounds, and ended
     failure_signs     what an error says of capacity, health, key and cost
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it

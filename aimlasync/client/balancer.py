@@ -188,7 +188,7 @@ class Balancer:
                 _log.info(
                     "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
                 )
-            tokens, lane = _tokens(call, target), upstream.lane(call.model)
+            tokens, lane = _tokens(call, target), upstream.lane(call.info.model)
             since = loop.time()
             admission = lane.limiter.enter_nowait(tokens(), since)
             at, beside = since, lane.counted.in_flight - 1
@@ -231,7 +231,7 @@ class Balancer:
         has_hedge = call.hedging.take()
         now = first.loop.time()
         for target in sorted(call.targets, key=lambda target: target is first.target) if has_hedge else ():
-            lane = target.upstream.lane(call.model)
+            lane = target.upstream.lane(call.info.model)
             if target.upstream in call.tried or not lane.allows(now) or lane.is_probed:
                 continue
             admission = lane.limiter.enter_nowait(_tokens(call, target)(), now)
@@ -318,7 +318,7 @@ class Balancer:
         if all(target.upstream.circuit.state == "retired" for target in call.targets):
             reasons = "; ".join(f"{t.upstream.endpoint.name}: {t.upstream.circuit.reason}" for t in call.targets)
             raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
-        wait = min(target.upstream.lane(call.model).wait(now) for target in call.targets)
+        wait = min(target.upstream.lane(call.info.model).wait(now) for target in call.targets)
         raise OverloadedError(
             "every endpoint has failed again and again and rests",
             retry_after=None if wait == float("inf") else wait,

@@ -34,6 +34,7 @@ from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
+from aimlasync.wire.objects import plain
 from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 MAY_HOLD_MEDIA = 16_384
 """Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
+
+# What the bytes say that are sent: its objects would take memory, and the collector would look at each.
+_AS_SENT: Mapping[str, Any] = {}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -65,8 +69,8 @@ class Call(Bounded, eq=False):
     timeout: Timeout
     retry: Retry
     started: float
-    body: Mapping[str, Any] | None = None
-    """What was asked for, before it was encoded."""
+    asked: Mapping[str, Any] | None = None
+    """What was asked for, before it was encoded, until `let_go`."""
     streams: bool = False
     budget: Budget | None = None
     hedging: Hedging | None = None
@@ -99,9 +103,16 @@ class Call(Bounded, eq=False):
     """The ways in which it asks for a structured answer."""
 
     @property
-    def model(self) -> str:
-        """The model asked for."""
-        return self.info.model
+    def body(self) -> Mapping[str, Any] | None:
+        """What was asked for, or what the first target is sent for it; None for a call that asks no model."""
+        if self.asked is _AS_SENT:
+            self.asked = plain(self.targets[0].body or b"{}")
+        return self.asked
+
+    def let_go(self) -> None:
+        """Keep `body` as bytes alone, for it is hardly read any more; what is large would stop the loop when it is."""
+        if self.asked is not None and len(self.targets[0].body or b"") <= MAY_HOLD_MEDIA:
+            self.asked = _AS_SENT
 
     @property
     def kind(self) -> tuple[str, bool]:
@@ -132,10 +143,8 @@ class Call(Bounded, eq=False):
 
     @property
     def goes_first(self) -> bool:
-        """Whether it goes before calls that have waited less: once, else a minute without room would fail the same few.
-
-        Rows of a job are in no hurry.
-        """
+        """Whether it goes before calls that have waited less: once, and no row of a job, which is in no hurry."""
+        # More than once, a minute without room would fail the same few.
         return self.info.attempts == 1 and self.priority == "interactive"
 
     def reserve(self) -> Reservation | None:
@@ -156,6 +165,8 @@ class Call(Bounded, eq=False):
     ) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it; the rest is that of a `Permit`."""
         info, reservation = self.info, self.reservation
+        if not self.streams:
+            self.let_go()
         info.attempts += 1
         if info.cost_usd is not None:
             # Of an attempt that failed.
@@ -246,10 +257,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             self.call.hedging.took(self.call.kind, now - self.sent_at)
 
     def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
-        """The last byte is in: learn from it, settle, give the permit back.
-
-        `cost` is what the answer states beside its usage.
-        """
+        """The last byte is in: learn, settle, give the permit back. The answer states `cost` beside its usage."""
         if not self.is_held:
             return
         call, info, lane, reservation = self.call, self.info, self.lane, self.reservation
@@ -332,7 +340,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         call.tried |= {upstream}
         # As it was before this failure.
         is_out = lane.is_out
-        signal = signal_of(error, call.model)
+        signal = signal_of(error, call.info.model)
         refused = False
         if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
             wait, why = stated

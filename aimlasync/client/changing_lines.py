@@ -67,7 +67,7 @@ class ChangingLines:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for target in call.targets:
-            other = target.upstream.lane(call.model)
+            other = target.upstream.lane(call.info.model)
             opens = max(other.limiter.opens_in(now), 0.0 if other.is_well else other.wait(now))
             if other is lane or not 0.0 < opens < float("inf"):
                 continue
@@ -104,13 +104,13 @@ class ChangingLines:
     def _goes(self, call: Call, lane: Lane, room: dict[Lane, int], now: float) -> bool:
         """Whether another endpoint has room for a call and is the better choice; its place there is then taken."""
         for target in call.targets:
-            other = target.upstream.lane(call.model)
+            other = target.upstream.lane(call.info.model)
             if other is not lane and other not in room:
                 room[other] = other.limiter.room(now)
         if not any(room.values()):
             return False
         try:
-            other = self._choose(call, now).upstream.lane(call.model)
+            other = self._choose(call, now).upstream.lane(call.info.model)
         except (OverloadedError, APIConnectionError):
             # Every endpoint rests.
             return False

@@ -5,8 +5,7 @@ It may import `balancer`, `pipeline` and what lies below `client`.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
 
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.pipeline import Pipeline
@@ -32,7 +31,7 @@ class SharedTransport:
         *,
         connect: float | None,
         fresh: bool = False,
-    ) -> Coroutine[Any, Any, RawReply]:
+    ) -> Awaitable[RawReply]:
         """Send with the transport of that client. Raises ClientClosedError when it is closed."""
         _, transport = self._pipeline.enter()
         return transport.send(method, url, headers, own, body, connect=connect, fresh=fresh)

@@ -8,6 +8,7 @@ and what lies below `client`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urljoin
 
 import msgspec
@@ -47,24 +48,30 @@ def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
     if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error) or lacks_ability(error)):
         return False
-    return any(t.upstream not in call.tried and t.upstream.lane(call.model).allows(now) for t in call.targets)
+    return any(t.upstream not in call.tried and t.upstream.lane(call.info.model).allows(now) for t in call.targets)
 
 
 def _lacks_model(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
 
 
-def heed(attempt: Attempt, reply: RawReply, now: float) -> None:
-    """Note what a response's headers say of its call, and pause the model when they say that a minute is used up.
-
-    Another model is told by its own answers.
-    """
-    info, headers = attempt.info, reply.headers
+def begins_well(attempt: Attempt, now: float) -> bool:
+    """Note when the response began and what its headers say; return whether its status is that of a success."""
+    reply, info = attempt.reply, attempt.info
+    assert reply is not None
+    status, headers = reply.status, reply.headers
+    info.timing.first_byte = now - attempt.sent_at
     if isinstance(headers, Fields) and _TELLING.isdisjoint(headers.by_name):
         # As where a server says no more than HTTP wants.
-        info.status, info.headers = reply.status, headers
-        return
-    info.saw_headers(reply.status, headers)
+        info.status, info.headers = status, headers
+    else:
+        info.saw_headers(status, headers)
+        _heed(attempt, headers, now)
+    return 200 <= status < 300 or status == 304
+
+
+def _heed(attempt: Attempt, headers: Mapping[str, str], now: float) -> None:
+    """Pause the model when a response's headers say that a minute is used up; another one is told by its own."""
     lane, upstream = attempt.lane, attempt.lane.upstream
     if upstream.limiter.is_rated:
         # Our own count is finer than the server's word.

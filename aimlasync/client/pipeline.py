@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from aimlasync.client.attempt_bounds import within
+from aimlasync.client.attempts import Receive, ended, made, sent, within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings
 from aimlasync.client.drain import drained
-from aimlasync.client.failures import heed, status_failure
+from aimlasync.client.failures import begins_well, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.config import CallOptions, of_kind, priority_of
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from aimlasync.client.answer_cache import Answers
 
 T = TypeVar("T")
-
-Receive = Callable[[Attempt], Awaitable[T]]
-"""What makes a reply, or a stream, of an attempt whose response has begun."""
 
 
 class Pipeline:
@@ -204,8 +201,8 @@ class Pipeline:
         loop, transport = self.enter()
         if settings.waits.is_drained:
             raise drained()
-        info = self.ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
-        timeout = options.get("timeout") if options else None
+        extra, timeout = (options.get("extra_headers"), options.get("timeout")) if options else (None, None)
+        info = self.ids.info(str(body.get("model", "")), extra)
         call = Call(
             "POST",
             self.balancer.targets(api, body, info, self._validate, written),
@@ -290,14 +287,23 @@ class Pipeline:
                         attempt = await balancer.admit(call)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
-                    if delay is None:
-                        seconds = call.timeout.attempt
-                        if seconds is None or call.streams:
-                            return await self._attempt(attempt, receive, transport)
-                        whole = self._attempt(attempt, receive, transport)
-                        return await within(seconds, whole, what="whole answer", phase="attempt", info=info)
-                    first, second = self._attempt, partial(self._second, attempt, receive, transport)
-                    return await race(first(attempt, receive, transport), second, delay=delay, timers=deadlines)
+                    if delay is not None:
+                        second = partial(self._second, attempt, receive, transport)
+                        return await race(made(attempt, receive, transport), second, delay=delay, timers=deadlines)
+                    if call.timeout.attempt is not None and not call.streams:
+                        whole = made(attempt, receive, transport)
+                        return await within(
+                            call.timeout.attempt, whole, what="whole answer", phase="attempt", info=info
+                        )
+                    # As `made` does it, without its coroutine, which would be a tenth of what a call in flight holds.
+                    try:
+                        attempt.reply = await sent(attempt, transport)
+                        if begins_well(attempt, self._clock()):
+                            return await receive(attempt)
+                        raise await status_failure(attempt, attempt.response)
+                    except BaseException as left:
+                        ended(attempt, left)
+                        raise
                 except AimlasyncError as failed:
                     error = failed
                 if call.waits.is_drained:
@@ -321,47 +327,9 @@ class Pipeline:
         # Outside the `except`, so that nothing is chained to it.
         raise call.too_late(error)
 
-    async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
-        """Make one attempt, and end it whichever way it goes."""
-        call, target, info = attempt.call, attempt.target, attempt.info
-        upstream = target.upstream
-        info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
-        try:
-            if upstream.endpoint.key_source is not None:
-                await upstream.renew_key()
-            sent = transport.send(
-                call.method,
-                target.url,
-                upstream.headers,
-                call.headers,
-                target.body,
-                connect=call.timeout.connect,
-                fresh=call.replaced,
-            )
-            if call.streams and (first := call.timeout.first_token) is not None:
-                sent = within(first, sent, what="event", phase="first_token", info=info)
-            attempt.reply = reply = await sent
-            now = self._clock()
-            info.timing.first_byte = now - attempt.sent_at
-            heed(attempt, reply, now)
-            if not 200 <= reply.status < 300 and reply.status != 304:
-                raise await status_failure(attempt, reply)
-            return await receive(attempt)
-        except AimlasyncError as failed:
-            attempt.fail(failed)
-            raise
-        except asyncio.CancelledError as left:
-            # The body may be half read, and the inner frames hold what there is of it, which may echo a key.
-            attempt.abandon()
-            raise left.with_traceback(None) from None
-        except BaseException:
-            # A bug: it says nothing about the server.
-            attempt.abandon()
-            raise
-
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
-        return await self._attempt(self.balancer.spare(first), receive, transport)
+        return await made(self.balancer.spare(first), receive, transport)
 
 
 def import_for_failures() -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from aimlasync.client.attempts import Receive
 from aimlasync.client.call import Call, Settings
-from aimlasync.client.pipeline import Pipeline, Receive
+from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.request_head import headers_of
 from aimlasync.client.target import Target
 from aimlasync.config import Timeout

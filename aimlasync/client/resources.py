@@ -6,7 +6,7 @@ rest. The names are those that users of AsyncOpenAI know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
@@ -109,7 +109,11 @@ class Completions(RawAnswers):
             {"model": model, "messages": sendable(messages, "messages")}, params, chat.PARAMETERS, stream
         )
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
-        return await self._pipeline.call("chat", body, receive_as, options, self._settings)
+        call: Coroutine[Any, Any, ChatCompletion | ChatStream]
+        call = self._pipeline.call("chat", body, receive_as, options, self._settings)
+        # This frame would keep them until there is an answer.
+        del messages, params, body, options
+        return await call
 
     @overload
     async def parse(

@@ -6,7 +6,7 @@ It may import `pipeline`, `receive_response`, `arguments` and what lies below. I
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
@@ -88,7 +88,11 @@ class Responses(StoredResponses, RawAnswers):
         required = {name: value for name, value in required.items() if value is not None}
         body, options = body_of(required, params, responses.PARAMETERS, stream)
         receive_as = receive_response.response_stream if body.get("stream") else receive_response.response
-        return await self._pipeline.call("responses", body, receive_as, options, self._settings)
+        call: Coroutine[Any, Any, Response | ResponseStream]
+        call = self._pipeline.call("responses", body, receive_as, options, self._settings)
+        # This frame would keep them until there is an answer.
+        del input, params, required, body, options
+        return await call
 
     @overload
     async def parse(

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from aimlasync.client import receive, receive_response
+from aimlasync.client.attempts import Receive
 from aimlasync.client.call import Attempt, Settings
-from aimlasync.client.pipeline import Pipeline, Receive
+from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import ask
 from aimlasync.config import Timeout
 from aimlasync.endpoints.paths import query_from, segment_of

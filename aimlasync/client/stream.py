@@ -147,6 +147,7 @@ class Stream(StreamReading[P, W]):
             raise failure
         self._is_handed_over = True
         self._attempt.began()
+        self._attempt.call.let_go()
         if self._watch is not None:
             self._tell(self._watch)
         if failure is not None:

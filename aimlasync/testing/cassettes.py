@@ -11,10 +11,10 @@ import asyncio
 import difflib
 import json
 import os
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from aimlasync.client.elsewhere import SharedTransport
 from aimlasync.client.pipeline import Pipeline
@@ -213,7 +213,7 @@ class _Taped:
         *,
         connect: float | None,
         fresh: bool = False,
-    ) -> Coroutine[Any, Any, RawReply]:
+    ) -> Awaitable[RawReply]:
         """Send a request, or play its recorded response."""
         live = partial(self._transport.send, method, url, headers, own, body, connect=connect, fresh=fresh)
         return self._tape.send(method, url, (headers, own), body, self._secrets, live)

@@ -8,9 +8,9 @@ of `errors`, raised outside of the `except` block, so that it chains to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Protocol
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseValidationError
 
@@ -77,7 +77,7 @@ class Transport(Protocol):
         *,
         connect: float | None,
         fresh: bool = False,
-    ) -> Coroutine[Any, Any, RawReply]:
+    ) -> Awaitable[RawReply]:
         """Send a request, once, and return its response once the headers are in.
 
         `headers` are the endpoint's: the same object with every call, never changed, so that what is made of it can be

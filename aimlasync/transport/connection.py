@@ -151,12 +151,12 @@ class Connection(asyncio.BufferedProtocol):
         owner = self._owner
         self.reply, reply.connection = reply, self
         head, body = reply.head, reply.sends
-        reply.head, reply.sends = b"", None
+        reply.head = b""
         outbox = owner.outbox
         if body is not None:
             if len(body) > _PIECE:
                 self.is_sent = False
-                reply.large = body
+                reply.is_large = True
                 self.transport.write(head)
                 reply.wake()
                 return

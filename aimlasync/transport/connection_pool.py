@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 
 from yarl import URL
@@ -54,7 +54,7 @@ class LeanTransport:
         self._routes: dict[tuple[str, str, int], Route] = {}
         self._origins: dict[URL, Origin] = {}
 
-    async def send(
+    def send(
         self,
         method: str,
         url: str,
@@ -64,8 +64,11 @@ class LeanTransport:
         *,
         connect: float | None,
         fresh: bool = False,
-    ) -> RawReply:
-        """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
+    ) -> Awaitable[RawReply]:
+        """Send a request, when awaited; see `Transport.send`.
+
+        Raises ValueError at once for a header or URL that cannot be sent safely, and ClientClosedError.
+        """
         # Two endpoints may have one URL, and each its own headers.
         route = self._routes.get((method, url, id(headers)))
         if route is None or route.headers is not headers or self.is_closed:
@@ -76,29 +79,13 @@ class LeanTransport:
                 headers = own = {}
                 raise error.with_traceback(None) from None
         origin = route.origin
-        reply = Reply(method == "HEAD", origin.heads, connection=None, loop=origin.loop, fresh=fresh, sends=body)
+        reply = Reply(method == "HEAD", origin.heads, origin=origin, connect=connect, fresh=fresh, sends=body)
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
             reply.head = route.head(own, body)
         except ValueError as error:
             headers = own = {}
             raise error.with_traceback(None) from None
-        try:
-            origin.ask(reply, connect)
-            while not reply.status:
-                if reply.failure is not None:
-                    raise reply.failed()
-                if reply.may_dial:
-                    await origin.dial_for(reply, connect)
-                elif reply.large is not None:
-                    await reply.send_large()
-                elif reply.is_odd:
-                    return await reply.odd()
-                else:
-                    await reply.changed()
-        except BaseException:
-            origin.leave(reply)
-            raise
         return reply
 
     def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> Route:
@@ -246,11 +233,11 @@ class Origin:
         while self._idle:
             self._idle.popleft().drop()
 
-    def ask(self, reply: Reply, connect: float | None) -> None:
+    def ask(self, reply: Reply) -> None:
         """Begin an exchange: on an idle connection, else on the next one that is made or becomes free.
 
-        Whoever asks must dial when the reply says that it `may_dial`, and `leave` when it gives up. A wait in line ends
-        after `connect` seconds.
+        The reply must be dialled for when it says that it `may_dial`, and must `leave` when it is given up. A wait in
+        line ends after its `connect` seconds.
         """
         connection = None if reply.fresh else self.take()
         if connection is not None:
@@ -260,8 +247,8 @@ class Origin:
             reply.may_dial = True
         else:
             self._line.append(reply)
-            if connect is not None:
-                reply.when, reply.where = self.loop.time() + connect, self.where
+            if reply.connect is not None:
+                reply.when = self.loop.time() + reply.connect
                 self._deadlines.open(reply)
 
     def _next(self) -> Reply | None:
@@ -293,10 +280,10 @@ class Origin:
             reply.may_dial = True
             reply.wake()
 
-    async def dial_for(self, reply: Reply, timeout: float | None) -> None:
-        """Send a request that may dial over a connection of its own, made within `timeout` seconds."""
+    async def dial_for(self, reply: Reply) -> None:
+        """Send a request that may dial over a connection of its own, made within its `connect` seconds."""
         try:
-            connection = await self.dial(timeout)
+            connection = await self.dial(reply.connect)
         finally:
             reply.may_dial = False
             self._dialled()

@@ -1,33 +1,38 @@
-"""The response of one exchange on a connection, as `RawReply` promises: its head, and what was not read of its body.
+"""One exchange: the request until it is written, and the response, as `RawReply` promises.
 
 `Reply.wake` only signals: the waiter then reads status, pieces and failure itself. No exception travels through a
 future, so none is logged as never retrieved, and none carries frames of another task. It may import `http11`, `base`,
-`aiohttp_session`, and aiohttp; `connection` makes it.
+`aiohttp_session`, and aiohttp; `connection_pool` makes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from aimlasync.errors import APIConnectionError, APITimeoutError
 from aimlasync.transport.aiohttp_session import PayloadReply
-from aimlasync.transport.base import MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport.base import MAX_BODY, RawReply, StaleConnectionError, gathered
 from aimlasync.transport.http11 import ResponseReader
 
 if TYPE_CHECKING:
     from aimlasync.transport.connection import Connection
+    from aimlasync.transport.connection_pool import Origin
 
 
-# It reads itself: what it is made of is one object of each call that waits.
+# It reads itself and awaits itself: the collector looks at each object of the thousands of calls that may wait, and a
+# reader and a coroutine with the locals of `send` would be two more of each, where a small generator is one.
 class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
-    """The response of one exchange, as `RawReply` promises."""
+    """One exchange: await it to send its request, once; its head is in then, and it is as `RawReply` promises."""
 
-    connection: Connection | None
-    """None once the connection has gone its way."""
-    loop: asyncio.AbstractEventLoop
+    origin: Origin
+    connection: Connection | None = None
+    """None before there is one, and once it has gone its way."""
+    connect: float | None = None
+    """Seconds that it may take to make a connection."""
     unread: int = 0
     failure: str | APIConnectionError | None = None
     """Why there will be no more of it."""
@@ -37,18 +42,39 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     content: aiohttp.StreamReader | None = None
     fresh: bool = False
     """Whether it wants a connection that was not used before."""
-    # Until there is a connection: the request, which is written when there is one.
+    # The request: its head until there is a connection, and its body, which its call holds as well.
     head: bytes = b""
     sends: bytes | None = None
-    large: bytes | None = None
-    """A body that is too large for one write, until `send_large`."""
+    is_large: bool = False
+    """Whether the body is yet to be written, being too large for one write."""
     may_dial: bool = False
     """Whether whoever asked may make a connection for it now."""
     when: float = float("inf")
-    """When it is too late for a connection, and `where` that would be."""
-    where: str = ""
+    """When it is too late for a connection."""
     _rest: PayloadReply | None = None
     _waiter: asyncio.Future[None] | None = None
+
+    def __await__(self) -> Generator[Any, None, RawReply]:
+        """Send the request, and return what its body is read from; who leaves before gives back what it holds."""
+        if not self.head:
+            raise RuntimeError("a request is sent once; make another one")
+        try:
+            self.origin.ask(self)
+            while not self.status:
+                if self.failure is not None:
+                    raise self.failed()
+                if self.may_dial:
+                    yield from self.origin.dial_for(self).__await__()
+                elif self.is_large:
+                    yield from self.send_large().__await__()
+                elif self.is_odd:
+                    return (yield from self.odd().__await__())
+                else:
+                    yield from self.changed()
+        except BaseException:
+            self.origin.leave(self)
+            raise
+        return self
 
     def is_awaited(self) -> bool:
         """Whether nothing is known of it yet."""
@@ -60,7 +86,7 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
             raise RuntimeError("another task is waiting for this response")
         waiter: asyncio.Future[None]
         # What `create_future` of every loop makes, without its call.
-        self._waiter = waiter = asyncio.Future(loop=self.loop)
+        self._waiter = waiter = asyncio.Future(loop=self.origin.loop)
         return waiter
 
     def wake(self) -> None:
@@ -76,14 +102,14 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
 
     def ring(self) -> None:
         """There was no connection in time; called by `Deadlines`."""
-        what = f"no connection to {self.where} within the connect timeout"
+        what = f"no connection to {self.origin.where} within the connect timeout"
         self.fail(APITimeoutError(what, phase="connect", billed=False))
 
     async def send_large(self) -> None:
         """Write a body that is too large for one write."""
-        body, self.large = self.large, None
-        if body is not None and self.connection is not None:
-            await self.connection.send_body(body, self)
+        self.is_large = False
+        if self.sends is not None and self.connection is not None:
+            await self.connection.send_body(self.sends, self)
 
     async def odd(self) -> PayloadReply:
         """Return the response as aiohttp reads it."""

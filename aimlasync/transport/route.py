@@ -22,7 +22,7 @@ _MAX_NAMES = 64
 class Route:
     """What all requests with one method, URL and set of endpoint's headers have in common."""
 
-    __slots__ = ("_apart", "_method", "_names", "_prefix", "_shared", "_start", "headers", "origin")
+    __slots__ = ("_apart", "_beginning", "_method", "_names", "_prefix", "_shared", "_start", "headers", "origin")
 
     def __init__(self, method: str, url: URL, headers: Mapping[str, str], origin: Origin) -> None:
         check_target(method, url.raw_path_qs)
@@ -37,18 +37,19 @@ class Route:
         # Names that calls bring: checked, and not among the endpoint's.
         self._apart: set[str] = set()
         self._prefix = self._start + _lines(self._shared)
+        self._beginning = self._prefix.encode()
 
     def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
         """Return the request up to its body."""
         try:
-            apart, lines = self._apart, self._prefix
+            apart, lines = self._apart, ""
             for name, value in own.items():
                 # A name that was checked, and a value without a control character.
                 if name not in apart or not value.isascii() or not value.isprintable():
                     return self._head(own, body)
                 lines += f"{name}: {value}\r\n"
             if body is not None:
-                return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode()
+                return self._beginning + f"{lines}Content-Length: {len(body)}\r\n\r\n".encode()
         except AttributeError:
             # A value that is no str.
             pass

@@ -11,7 +11,7 @@ import pytest
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, Limits, OverloadedError, Retry
 from aimlasync.agents import run as run_agent
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.cost.budget import Budget
+from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import Price
 from tests.support.servers import RawServer, Script, raw_server
 
@@ -228,3 +228,36 @@ async def test_the_cost_of_an_attempt_that_failed_is_added_to_a_cost_that_is_kno
     assert (reply.info.attempts, reply.info.cost_usd) == (2, None if cost is None else pytest.approx(0.25 + cost))
     assert statistics.cost_usd == pytest.approx(0.25 + (cost or 0))
     assert budget.spent == pytest.approx(0.25 + (cost or 0))
+
+
+class Noted(Budget):
+    """A budget that notes how many tokens it was asked for, in and out."""
+
+    asked: list[tuple[float, float | None]]
+
+    def reserve(
+        self,
+        model: str,
+        input_tokens: float,
+        max_output_tokens: float | None = None,
+        *,
+        reasons_outside: bool = False,
+    ) -> Reservation:
+        self.asked.append((input_tokens, max_output_tokens))
+        return super().reserve(model, input_tokens, max_output_tokens, reasons_outside=reasons_outside)
+
+
+@pytest.mark.parametrize("messages", [HELLO, LOOK, HELLO * 1_000], ids=["small", "image", "long"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_call_may_cost_is_the_same_with_each_attempt(messages: list[dict[str, Any]], stream: bool) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    failed = Script([b"{}"], status=500, headers=[("x-litellm-response-cost", "0.25")], end="keep")
+    budget = Noted(10.0)
+    budget.asked = []
+    async with raw_server(failed, failed, streamed(usage) if stream else whole(usage)) as server:
+        limits = Limits(tokens_per_minute=1_000_000)
+        async with connect(server, retry=Retry(attempts=3, base=0.01), budget=budget, limits=limits) as client:
+            await client.chat.completions.create(model="m", messages=messages, stream=stream, max_tokens=100, n=3)
+    assert len(budget.asked) == 3
+    assert len(set(budget.asked)) == 1
+    assert budget.asked[0][1] == 300

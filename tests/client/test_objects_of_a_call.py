@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from types import CoroutineType
+from collections.abc import Coroutine
+from types import CoroutineType, GeneratorType
+from typing import Any
 
 import pytest
 
 from aimlasync import AsyncClient, Limits
-from aimlasync.chat import ChatCompletion
+from aimlasync.client.chat_stream import ChatStream
 from aimlasync.transport import connection_pool
-from tests.support.servers import listening
+from tests.support.servers import Script, listening, raw_server
 
 HELLO = [{"role": "user", "content": "Hello"}]
+MODEL = "a-model-of-this-test"
 CALLS = 20
 
 
@@ -32,14 +35,17 @@ class Silent:
 
 
 def tracked() -> Counter[str]:
-    """The objects of this library and of aiohttp that the collector looks at, and our coroutines, by name."""
+    """What the collector looks at, by name: objects of this library and of aiohttp, our frames, and requests."""
     gc.collect()
     found = Counter[str]()
     for each in gc.get_objects():
-        if isinstance(each, CoroutineType):
-            frame = each.cr_frame
+        if isinstance(each, (CoroutineType, GeneratorType)):
+            frame = each.cr_frame if isinstance(each, CoroutineType) else each.gi_frame
             if frame is not None and str(frame.f_globals["__name__"]).startswith("aimlasync."):
-                found[each.cr_code.co_qualname] += 1
+                found[frame.f_code.co_qualname] += 1
+        elif isinstance(each, dict):
+            if each.get("model") == MODEL:
+                found["request"] += 1
         elif str(type(each).__module__).startswith(("aimlasync.", "aiohttp.")):
             found[type(each).__name__] += 1
     return found
@@ -52,13 +58,19 @@ AT_A_CONNECTION = {
     "Connection": 1,
     "Completions.create": 1,
     "Pipeline.run": 1,
-    "Pipeline._attempt": 1,
-    "LeanTransport.send": 1,
+    "Reply.__await__": 1,
 }
 IN_LINE = {name: count for name, count in AT_A_CONNECTION.items() if name != "Connection"}
 
 
-async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
+def asked(client: AsyncClient, api: str) -> Coroutine[Any, Any, object]:
+    if api == "Completions":
+        return client.chat.completions.create(model=MODEL, messages=HELLO)
+    return client.responses.create(model=MODEL, input=HELLO)
+
+
+@pytest.mark.parametrize("api", ["Completions", "Responses"])
+async def test_what_the_collector_looks_at_of_a_call_that_waits(api: str) -> None:
     silent = Silent()
     limits = Limits(concurrency=CALLS + 1)
     async with (
@@ -66,10 +78,8 @@ async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
         AsyncClient(api_key="k", base_url=f"http://127.0.0.1:{port}/v1", limits=limits) as client,
     ):
 
-        async def waiting(calls: int) -> list[asyncio.Task[ChatCompletion]]:
-            tasks = [
-                asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO)) for _ in range(calls)
-            ]
+        async def waiting(calls: int) -> list[asyncio.Task[object]]:
+            tasks = [asyncio.create_task(asked(client, api)) for _ in range(calls)]
             for _ in tasks:
                 await silent.requests.acquire()
             return tasks
@@ -82,7 +92,27 @@ async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert {name: count / CALLS for name, count in seen.items()} == AT_A_CONNECTION
+    found = {name.replace("Responses.", "Completions."): count / CALLS for name, count in seen.items()}
+    assert found == AT_A_CONNECTION
+
+
+async def test_a_stream_that_is_read_holds_no_request() -> None:
+    said = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
+    async with (
+        raw_server(Script([said], end="stall")) as server,
+        AsyncClient(api_key="k", base_url=server.base_url, limits=Limits(concurrency=CALLS + 1)) as client,
+    ):
+
+        async def opened() -> ChatStream:
+            return await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+
+        streams = [await opened()]
+        before = tracked()
+        streams += [await opened() for _ in range(CALLS)]
+        seen = tracked() - before
+        for stream in streams:
+            await stream.close()
+    assert (seen["ChatStream"], seen["request"]) == (CALLS, 0)
 
 
 async def test_a_call_that_waits_for_a_connection_is_no_more_objects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +122,11 @@ async def test_a_call_that_waits_for_a_connection_is_no_more_objects(monkeypatch
         listening(silent.accept) as port,
         AsyncClient(api_key="k", base_url=f"http://127.0.0.1:{port}/v1", limits=limits) as client,
     ):
-        first = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO))
+        first = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=HELLO))
         await silent.requests.acquire()
         before = tracked()
         monkeypatch.setattr(connection_pool, "_DIALS", 0)
-        tasks = [asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO)) for _ in range(CALLS)]
+        tasks = [asyncio.create_task(client.chat.completions.create(model=MODEL, messages=HELLO)) for _ in range(CALLS)]
         await asyncio.sleep(0)
         seen = tracked() - before
         for task in (first, *tasks):

@@ -28,6 +28,9 @@ def test_nothing_is_known_before_an_attempt() -> None:
     info = Info()
     assert (info.attempts, info.status, info.cost_usd, info.credits, info.inference_id) == (0, None, None, None, None)
     assert (info.timing.queued, info.timing.limited, info.timing.first_byte, info.timing.total) == (None,) * 4
+    assert info.headers == {}
+    # Thousands of calls may wait for theirs.
+    assert info.headers is Info().headers
 
 
 def test_ids_and_cost_are_read_from_the_headers() -> None:

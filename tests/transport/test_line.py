@@ -33,10 +33,10 @@ class Line:
         (origin,) = self.transport._origins.values()
         return origin
 
-    async def join(self, body: bytes, *, fresh: bool = False, connect: float | None = 60) -> asyncio.Task[RawReply]:
+    async def join(self, body: bytes, *, fresh: bool = False, connect: float | None = 60) -> asyncio.Future[RawReply]:
         url = f"{self.server.base_url}/x"
         send = self.transport.send("POST", url, HEADERS, {}, body, connect=connect, fresh=fresh)
-        task = asyncio.create_task(send)
+        task = asyncio.ensure_future(send)
         await asyncio.sleep(0)
         return task
 
