@@ -145,73 +145,85 @@ class Lane:
             beside = max(0, beside - hung.count)
             hung.ended(permit.sent_at, is_answered=outcome is OK)
             self.counted.resize(law.allowed)
-        if outcome is IGNORED:
+        if outcome is OK:
+            if now is None:
+                now = permit.loop.time()
+            counters.answered += 1
+            self._refusals = 0
+            held, average = now - permit.sent_at, self.held_for
+            self.held_for = average + _WEIGHT * (held - average) if average else held
+            if not law.is_fixed:
+                law.answered(now, self.counted.in_flight - hung.count, permit.sent_at, beside)
+                if self.recall.is_fallen and permit.sent_at >= self.law_since:
+                    self._recall(now)
+            if self.stated_waits is not None and self.stated_waits.is_tested:
+                self.stated_waits.answered(permit.sent_at)
+            if (signs := upstream.account.signs).refused_models or signs.is_account:
+                upstream.account.answered(self, permit.sent_at, now)
+            if upstream.counts_requested:
+                # The server counts the tokens that were requested, whatever was used of them.
+                tokens = None
+            if not self.law.is_fixed and self.law.allowed != self.counted.limit:
+                self._allow(now)
+        elif outcome is IGNORED:
             counters.failed += 1
         elif outcome is CANCELLED:
             counters.cancelled += 1
         else:
             if now is None:
                 now = permit.loop.time()
-            if outcome is OK:
-                counters.answered += 1
-                self._refusals = 0
-                held, average = now - permit.sent_at, self.held_for
-                self.held_for = average + _WEIGHT * (held - average) if average else held
-                if not law.is_fixed:
-                    law.answered(now, self.counted.in_flight - hung.count, permit.sent_at, beside)
-                    if self.recall.is_fallen and permit.sent_at >= self.law_since:
-                        self._recall(now)
-                if self.stated_waits is not None and self.stated_waits.is_tested:
-                    self.stated_waits.answered(permit.sent_at)
-                if (signs := upstream.account.signs).refused_models or signs.is_account:
-                    upstream.account.answered(self, permit.sent_at, now)
-                if upstream.counts_requested:
-                    # The server counts the tokens that were requested, whatever was used of them.
-                    tokens = None
-            elif outcome is Outcome.LATE:
-                counters.failed += 1
-                if now - permit.sent_at > self.held_for and permit.sent_at >= self.law_since:
-                    # It had the time that others needed: its caller's bound was not just about to pass.
-                    law.timed_out(now, permit.sent_at, beside)
-            elif outcome is Outcome.OUTAGE:
-                counters.refused += 1
-                if permit.sent_at >= self._refused_at and kind in (None, "rate", "tokens"):
-                    self._refused_again(now)
-            else:
-                counters.refused += 1
-                if self.used_up is not None:
-                    self.used_up.refused()
-                if permit.sent_at >= self.law_since:
-                    self.watch.waited(now, self.paused_until)
-                    self.watch.tokens_each = self.upstream.account.tokens_each(self) if kind == "tokens" else 0.0
-                    # What was kept until now.
-                    self.look(now)
-                    self.recall.refused(
-                        now,
-                        law.learned,
-                        is_sure=law.verdict == "concurrency",
-                        answered=upstream.account.answers(self),
-                        seconds=self.held_for,
-                        beside=beside,
-                    )
-                    before = law.by_chance
-                    if law.refused(now, permit.sent_at, beside, kind) and kind in (None, "rate", "tokens"):
-                        self._refused_again(now)
-                    if law.by_chance > before:
-                        said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
-                        _log.info(said, self.name, 100 * law.by_chance)
-                    self.look(now, refused_beside=beside)
-                upstream.account.refused(self, permit.sent_at, now, kind, names_account=names_account)
-            # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
-            # are may have changed just now.
-            law = self.law
-            if not law.is_fixed and (limit := law.allowed) != self.counted.limit:
-                self.counted.resize(limit)
-                self.look(now)
+            self._failed(permit, outcome, now, beside, kind, names_account)
+            if not self.law.is_fixed and self.law.allowed != self.counted.limit:
+                self._allow(now)
         self.limiter.leave(permit.admission, tokens)
         # Where calls wait here, the place is one of theirs.
         if upstream.attempt_ended is not None and not self.limiter.queue.waiting:
             upstream.attempt_ended()
+
+    def _allow(self, now: float) -> None:
+        """Change the limit to what the law allows: before a place is freed, so that it holds for the next waiter."""
+        # Whose limits they are may have changed just now.
+        self.counted.resize(self.law.allowed)
+        self.look(now)
+
+    def _failed(
+        self, permit: Permit, outcome: Outcome, now: float, beside: int, kind: Refused | None, names_account: bool
+    ) -> None:
+        law, counters, upstream = self.law, self.counters, self.upstream
+        if outcome is Outcome.LATE:
+            counters.failed += 1
+            if now - permit.sent_at > self.held_for and permit.sent_at >= self.law_since:
+                # It had the time that others needed: its caller's bound was not just about to pass.
+                law.timed_out(now, permit.sent_at, beside)
+        elif outcome is Outcome.OUTAGE:
+            counters.refused += 1
+            if permit.sent_at >= self._refused_at and kind in (None, "rate", "tokens"):
+                self._refused_again(now)
+        else:
+            counters.refused += 1
+            if self.used_up is not None:
+                self.used_up.refused()
+            if permit.sent_at >= self.law_since:
+                self.watch.waited(now, self.paused_until)
+                self.watch.tokens_each = self.upstream.account.tokens_each(self) if kind == "tokens" else 0.0
+                # What was kept until now.
+                self.look(now)
+                self.recall.refused(
+                    now,
+                    law.learned,
+                    is_sure=law.verdict == "concurrency",
+                    answered=upstream.account.answers(self),
+                    seconds=self.held_for,
+                    beside=beside,
+                )
+                before = law.by_chance
+                if law.refused(now, permit.sent_at, beside, kind) and kind in (None, "rate", "tokens"):
+                    self._refused_again(now)
+                if law.by_chance > before:
+                    said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
+                    _log.info(said, self.name, 100 * law.by_chance)
+                self.look(now, refused_beside=beside)
+            upstream.account.refused(self, permit.sent_at, now, kind, names_account=names_account)
 
     def look(self, now: float, *, refused_beside: int | None = None) -> Finding | None:
         """Note the limit in force, tell once what has held, and return that.

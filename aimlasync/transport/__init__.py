@@ -12,6 +12,7 @@ Code that sends requests in another way (a recording, a test) gives the client a
     route            the head of a request
     connection       one connection, and the exchange on it
     reply            the response of one exchange
+    wakeups          the tasks that go on in the next turn of the loop
     http11           HTTP/1.1 responses from bytes
     heads            the heads of these responses
     aiohttp_errors   what exceptions of aiohttp mean

@@ -24,6 +24,7 @@ from aimlasync.transport.dialler import Dialler
 from aimlasync.transport.heads import Heads
 from aimlasync.transport.reply import Reply
 from aimlasync.transport.route import Route
+from aimlasync.transport.wakeups import Wakeups
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack: beyond
@@ -51,6 +52,7 @@ class LeanTransport:
         self.connections: set[Connection] = set()
         self.draining: set[asyncio.Task[None]] = set()
         self.outbox = Outbox()
+        self.wakeups = Wakeups()
         self._routes: dict[tuple[str, str, int], Route] = {}
         self._origins: dict[URL, Origin] = {}
 
@@ -137,6 +139,7 @@ class Origin:
         "loop",
         "outbox",
         "url",
+        "wakeups",
         "where",
     )
 
@@ -147,6 +150,7 @@ class Origin:
         self.connections = transport.connections
         self.draining = transport.draining
         self.outbox = transport.outbox
+        self.wakeups = transport.wakeups
         self.heads = Heads()
         self._transport = transport
         self._keepalive = transport.keepalive

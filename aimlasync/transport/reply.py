@@ -8,7 +8,9 @@ future, so none is logged as never retrieved, and none carries frames of another
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import types
+from collections.abc import Callable, Generator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from aimlasync.transport.connection_pool import Origin
 
 
-# It reads itself and awaits itself: the collector looks at each object of the thousands of calls that may wait, and a
-# reader and a coroutine with the locals of `send` would be two more of each, where a small generator is one.
+# It reads itself, awaits itself and is waited for itself: the collector looks at each object of the thousands of calls
+# that may wait, and a reader, a coroutine with the locals of `send`, a future and its iterator would be four more of
+# each, where a small generator is one.
 class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     """One exchange: await it to send its request, once; its head is in then, and it is as `RawReply` promises."""
 
@@ -52,7 +55,13 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     when: float = float("inf")
     """When it is too late for a connection."""
     _rest: PayloadReply | None = None
-    _waiter: asyncio.Future[None] | None = None
+    # While a task waits, this is its future. asyncio tells one by this name: None says that it is none now, so that
+    # `ensure_future` and the like await a reply as they await anything else.
+    _asyncio_future_blocking: bool | None = None
+    # What the task does when it goes on, and in which context.
+    _step: Callable[[Reply], object] | None = None
+    _context: Context | None = None
+    _cancelled: asyncio.CancelledError | None = None
 
     def __await__(self) -> Generator[Any, None, RawReply]:
         """Send the request, and return what its body is read from; who leaves before gives back what it holds."""
@@ -70,7 +79,9 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
                 elif self.is_odd:
                     return (yield from self.odd().__await__())
                 else:
-                    yield from self.changed()
+                    # What `changed` does, without a generator of its own.
+                    self._asyncio_future_blocking = True
+                    yield self
         except BaseException:
             self.origin.leave(self)
             raise
@@ -80,20 +91,53 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
         """Whether nothing is known of it yet."""
         return not self.status and self.failure is None and not self.is_odd
 
-    def changed(self) -> asyncio.Future[None]:
-        """Return what `wake` ends: await it to wait until something has happened."""
-        if self._waiter is not None and not self._waiter.done():
+    @types.coroutine
+    def changed(self) -> Generator[Any, None, None]:
+        """Wait until `wake` was called; what has changed, if anything, is for the caller to see."""
+        if self._step is not None:
             raise RuntimeError("another task is waiting for this response")
-        waiter: asyncio.Future[None]
-        # What `create_future` of every loop makes, without its call.
-        self._waiter = waiter = asyncio.Future(loop=self.origin.loop)
-        return waiter
+        self._asyncio_future_blocking = True
+        yield self
 
     def wake(self) -> None:
         """Signal the waiter that something has changed."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._step is not None:
+            self.origin.wakeups.add(self, self.origin.loop)
+
+    def go_on(self) -> None:
+        """Let the task that waits go on; called by `Wakeups`, and more than once where `wake` was."""
+        step, self._step = self._step, None
+        if step is not None and self._context is not None:
+            self._context.run(step, self)
+
+    # What a task asks of its future
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop of the exchange."""
+        return self.origin.loop
+
+    def add_done_callback(self, step: Callable[[Reply], object], *, context: Context | None = None) -> None:
+        """Note what the task does when it goes on."""
+        self._step, self._context = step, context
+
+    def result(self) -> None:
+        """End the wait. Raises the CancelledError of `cancel`."""
+        self._asyncio_future_blocking = None
+        if self._cancelled is not None:
+            try:
+                raise self._cancelled
+            finally:
+                self._cancelled = None
+
+    def cancel(self, msg: object = None) -> bool:
+        """Let the wait end with a CancelledError; return whether there is one."""
+        if self._step is None:
+            return False
+        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.wake()
+        return True
+
+    # What is awaited
 
     def fail(self, failure: str | APIConnectionError) -> None:
         """There will be no more of it."""

@@ -47,7 +47,7 @@ class Route:
                 # A name that was checked, and a value without a control character.
                 if name not in apart or not value.isascii() or not value.isprintable():
                     return self._head(own, body)
-                lines += f"{name}: {value}\r\n"
+                lines = f"{lines}{name}: {value}\r\n"
             if body is not None:
                 return self._beginning + f"{lines}Content-Length: {len(body)}\r\n\r\n".encode()
         except AttributeError:

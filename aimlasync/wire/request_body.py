@@ -26,7 +26,7 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     """
     try:
         encoded = encode(body)
-        if b"null" in encoded:
+        if encoded.find(b"null") >= 0:
             _check_numbers(body)
         return encoded
     except (UnicodeEncodeError, RecursionError):
