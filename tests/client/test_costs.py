@@ -255,7 +255,7 @@ async def test_what_a_call_may_cost_is_the_same_with_each_attempt(messages: list
     budget = Noted(10.0)
     budget.asked = []
     async with raw_server(failed, failed, streamed(usage) if stream else whole(usage)) as server:
-        limits = Limits(tokens_per_minute=1_000_000)
+        limits = Limits(tokens_per_minute=1_000_000_000)
         async with connect(server, retry=Retry(attempts=3, base=0.01), budget=budget, limits=limits) as client:
             await client.chat.completions.create(model="m", messages=messages, stream=stream, max_tokens=100, n=3)
     assert len(budget.asked) == 3
