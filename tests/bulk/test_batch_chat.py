@@ -337,6 +337,7 @@ async def test_a_drained_batch_keeps_what_it_sent_in_the_store_and_sends_nothing
     assert (await other(given))["label"] == ["billing"] * 20
     assert len(sim.ledger) == 20
     await other.close()
+    await ask.close()
 
 
 class Gone:
