@@ -23,14 +23,16 @@ from aimlasync.errors import APIConnectionError, OverloadedError
 class ChangingLines:
     """The calls that wait at one endpoint of several. Mutable: they come and go."""
 
-    __slots__ = ("_calls", "_choose", "_timer", "_upstreams")
+    __slots__ = ("_calls", "_choose", "_looks_at", "_timer", "_upstreams")
 
     def __init__(self, upstreams: Sequence[Upstream], choose: Callable[[Call, float], Target]) -> None:
         self._upstreams = upstreams
         self._choose = choose
         self._calls: dict[Waiter[Admission], Call] = {}
         # What will look again when an endpoint opens that calls could go to.
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # When that is. The handle cannot tell: within half a millisecond, uvloop's is none of a timer.
+        self._looks_at = 0.0
 
     async def wait(self, call: Call, lane: Lane, tokens: Callable[[], float], *, again: bool) -> Admission:
         """Wait for a permit of `lane`. Raises SentAway when the call is to choose anew."""
@@ -71,9 +73,10 @@ class ChangingLines:
             opens = max(other.limiter.opens_in(now), 0.0 if other.is_well else other.wait(now))
             if other is lane or not 0.0 < opens < float("inf"):
                 continue
-            if self._timer is None or now + opens < self._timer.when():
+            if self._timer is None or now + opens < self._looks_at:
                 self._rest()
-                self._timer = loop.call_at(now + opens, self._opened)
+                self._looks_at = now + opens
+                self._timer = loop.call_at(self._looks_at, self._opened)
 
     def _opened(self) -> None:
         self._timer = None

@@ -93,6 +93,7 @@ class Leases:
         "_paused_until",
         "_quota",
         "_report_timer",
+        "_reports_at",
         "_request",
         "_rpm",
         "_spent_last",
@@ -127,7 +128,9 @@ class Leases:
         # Calls `_changed` when the lease begins, or when a failed place is asked again.
         self._timer: asyncio.TimerHandle | None = None
         # Sends what must be reported, or that the worker still exists.
-        self._report_timer: asyncio.TimerHandle | None = None
+        self._report_timer: asyncio.Handle | None = None
+        # When it does. uvloop's handle of less than half a millisecond cannot tell.
+        self._reports_at = 0.0
         self._warned = float("-inf")
         self._closed = False
 
@@ -237,9 +240,10 @@ class Leases:
             return
         loop = asyncio.get_running_loop()
         if self._report_timer is not None:
-            if self._report_timer.when() <= loop.time() + delay:
+            if self._reports_at <= loop.time() + delay:
                 return
             self._report_timer.cancel()
+        self._reports_at = loop.time() + delay
         self._report_timer = loop.call_later(delay, self._report)
 
     def _report(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt
@@ -65,6 +66,22 @@ def test_calls_leave_an_endpoint_that_hangs_as_others_have_room() -> None:
         await settled(both, [hangs, *done])
 
     run(asyncio.wait_for(main(), 60))
+
+
+async def test_calls_wait_where_the_next_endpoint_opens_within_a_part_of_a_millisecond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To uvloop so short a wait is none, and what it gives for one has no time."""
+    both = pool(1, 1)
+    held = await full(both)
+    monkeypatch.setattr(Limiter, "opens_in", lambda self, now: 1e-4)
+    waiting = [asyncio.ensure_future(both.admit(call_for(both))) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await settled(both, [attempt for attempts in held for attempt in attempts])
 
 
 @pytest.mark.parametrize("affinity", [None, "talk"])
