@@ -17,6 +17,9 @@ import msgspec
 
 from aimlasync.wire.error_shapes import read_error
 
+# As numbers: one that is looked for in bytes takes a sixth of the time of a text of one byte.
+_LF, _CR = b"\n\r"
+
 
 # A row is written by position, which is faster than by name.
 class Response(msgspec.Struct, gc=False):
@@ -156,6 +159,11 @@ def decode_glance(line: bytes | str) -> Glance | None:
     """
     glance = _read(_glance, line)
     return None if is_blank(glance) else glance
+
+
+def on_one_line(raw: bytes) -> bytes:
+    """Return JSON without its line breaks, which are between tokens: within strings they are escaped."""
+    return msgspec.json.format(raw, indent=-1) if _LF in raw or _CR in raw else raw
 
 
 def _read(decode: Callable[[bytes | str], R], line: bytes | str) -> R:
