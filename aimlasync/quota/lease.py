@@ -239,12 +239,13 @@ class Leases:
         if self._closed:
             return
         loop = asyncio.get_running_loop()
+        at = loop.time() + delay
         if self._report_timer is not None:
-            if self._reports_at <= loop.time() + delay:
+            if self._reports_at <= at:
                 return
             self._report_timer.cancel()
-        self._reports_at = loop.time() + delay
-        self._report_timer = loop.call_later(delay, self._report)
+        self._reports_at = at
+        self._report_timer = loop.call_at(at, self._report)
 
     def _report(self) -> None:
         self._report_timer = None
