@@ -188,6 +188,7 @@ class AdaptiveLimit:
         """
         if self.is_fixed:
             return
+        # Where the server was away, what was sent before that tells nothing.
         if self._downs and (started > self._epoch or self._downs < _AWAY):
             self._downs = 0
         if in_flight > self._proven:
