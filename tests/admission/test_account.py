@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
+import statistics
 from itertools import pairwise
 from typing import Any
 
@@ -54,18 +56,23 @@ def test_a_hundred_models_behind_one_limit_of_the_account_come_to_share_it(
 ) -> None:
     """Where refusals go on and on, no row of them is longer than others: 20 to 80 % were refused, for good."""
 
-    async def main() -> None:
+    shares = []
+
+    async def main(seed: int) -> None:
         made = upstream()
         judge = Patient(made, **{"limits": {}, **limit}, names_account=names_account)
+        judge.draw = random.Random(seed)
         start = asyncio.get_running_loop().time()
         await judge.load({f"m{number}": 1 for number in range(100)}, 240.0)
         assert made.account.signs.is_account
         answers, refused = judge.from_to(start + 150, start + 240)
-        # Mostly none is. With three seeds of sixteen a share up to .12 of a minute's are.
-        assert refused < 0.15
         assert answers > 0.7 * 90 * {"limits": 20 / 1.02, "rate": 10, "minute": 5}[next(iter(limit))]
+        shares.append(refused)
 
-    run(main())
+    for seed in range(1, 5):
+        run(main(seed))
+    # Mostly hardly any; of a minute's, a tenth with one seed of six.
+    assert statistics.fmean(shares) < 0.03
 
 
 class Tried:
