@@ -4,68 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 
 import pytest
 
 from aimlasync import APIConnectionError
 from aimlasync.transport.base import RawReply, StaleConnectionError
-from aimlasync.transport.connection_pool import LeanTransport, Origin
-from tests.support.servers import STEPS, RawServer, Script, raw_server, turns, until
+from tests.support.exchanges import ANSWERED, BODY, SIZED, exchanges
+from tests.support.servers import STEPS, Script, turns
 
-BODY = b'{"id": "x"}'
 HEAD = b"HTTP/1.1 200 OK\r\n"
-LENGTH = b"Content-Length: %d\r\n\r\n"
-SIZED = HEAD + LENGTH % len(BODY) + BODY
 PACKED = gzip.compress(BODY)
 SCRIPTS = {
-    "at once": Script(head=SIZED, end="keep"),
+    "at once": ANSWERED,
     "in two pieces": Script([SIZED[30:]], head=SIZED[:30], end="keep"),
     "encoded": Script(
         head=HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(PACKED) + PACKED, end="keep"
     ),
     "until the end": Script(head=HEAD + b"\r\n" + BODY, end="eof"),
 }
-
-
-class Exchanges:
-    """Requests to one server."""
-
-    def __init__(self, server: RawServer) -> None:
-        self.server, self.transport = server, LeanTransport()
-
-    def send(self, body: bytes = b"{}") -> Awaitable[RawReply]:
-        return self.transport.send("POST", f"{self.server.base_url}/x", {}, {}, body, connect=60)
-
-    @property
-    def origin(self) -> Origin:
-        (origin,) = self.transport._origins.values()
-        return origin
-
-    async def warmed(self, connections: int) -> None:
-        """Make so many connections, each idle afterwards."""
-        for reply in await asyncio.gather(*(self.send() for _ in range(connections))):
-            await reply.read()
-        assert len(self.origin._idle) == connections
-
-    async def are_whole(self) -> None:
-        """Nothing is held by anybody, and another request is answered."""
-        origin = self.origin
-        await until(lambda: len(origin._idle) == len(self.transport.connections))
-        assert (origin._dialling, len(origin._line), origin._deadlines._open) == (0, 0, set())
-        self.server.scripts = [SCRIPTS["at once"]]
-        assert await (await self.send()).read() == BODY
-
-
-@asynccontextmanager
-async def exchanges(script: Script = SCRIPTS["at once"]) -> AsyncIterator[Exchanges]:
-    async with raw_server(script) as server:
-        made = Exchanges(server)
-        try:
-            yield made
-        finally:
-            await made.transport.close()
 
 
 @pytest.mark.parametrize("body", [b"{}", bytes(2**20)], ids=["small", "large"])

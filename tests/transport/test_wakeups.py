@@ -5,54 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from aimlasync.transport.base import RawReply
-from aimlasync.transport.connection_pool import LeanTransport
 from aimlasync.transport.wakeups import Wakeups
-from tests.support.servers import RawServer, Script, raw_server, turns, until
+from tests.support.exchanges import BODY, Exchanges, exchanges
+from tests.support.servers import Script, turns, until
 
-BODY = b'{"id": "x"}'
-SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-
-
-class Asking:
-    def __init__(self, server: RawServer) -> None:
-        self.server, self.transport = server, LeanTransport()
-
-    def send(self) -> Awaitable[RawReply]:
-        return self.transport.send("POST", f"{self.server.base_url}/x", {}, {}, b"{}", connect=60)
-
-    async def read(self) -> bytes:
-        return await (await self.send()).read()
-
-    async def waiting(self) -> asyncio.Task[bytes]:
-        """A task whose request is sent, and is not answered."""
-        task = asyncio.create_task(self.read())
-        await until(lambda: any(each.reply is not None for each in self.transport.connections))
-        return task
-
-
-@asynccontextmanager
-async def asking(script: Script) -> AsyncIterator[Asking]:
-    async with raw_server(script) as server:
-        asked = Asking(server)
-        try:
-            yield asked
-        finally:
-            await asked.transport.close()
-
-
-ANSWERS = Script(head=SIZED, end="keep")
 SILENT = Script(head=b"", end="keep")
 
 
+async def waiting(asked: Exchanges) -> asyncio.Task[bytes]:
+    """A task whose request is sent, and is not answered."""
+    task = asyncio.create_task(asked.read())
+    await until(lambda: any(each.reply is not None for each in asked.transport.connections))
+    return task
+
+
 async def test_what_send_returns_is_awaited_by_asyncio_like_any_awaitable() -> None:
-    async with asking(ANSWERS) as asked:
+    async with exchanges() as asked:
         assert not asyncio.isfuture(asked.send())
         replies = [await asyncio.wait_for(asked.send(), 60), await asyncio.shield(asked.send())]
         replies += await asyncio.gather(asked.send(), asked.send())
@@ -62,8 +34,8 @@ async def test_what_send_returns_is_awaited_by_asyncio_like_any_awaitable() -> N
 
 
 async def test_a_cancelled_wait_ends_with_the_message_it_was_cancelled_with_and_leaves_no_cycle() -> None:
-    async with asking(SILENT) as asked:
-        task = await asked.waiting()
+    async with exchanges(SILENT) as asked:
+        task = await waiting(asked)
         task.cancel("why")
         gc.collect()
         gc.disable()
@@ -85,7 +57,7 @@ async def test_a_cancelled_wait_ends_with_the_message_it_was_cancelled_with_and_
 
 
 async def test_scopes_of_anyio_end_a_wait() -> None:
-    async with asking(SILENT) as asked:
+    async with exchanges(SILENT) as asked:
         with anyio.CancelScope() as scope:
             asyncio.get_running_loop().call_soon(scope.cancel)
             await asked.send()
@@ -93,8 +65,8 @@ async def test_scopes_of_anyio_end_a_wait() -> None:
 
 
 async def test_a_task_that_is_cancelled_after_it_was_woken_is_cancelled() -> None:
-    async with asking(SILENT) as asked:
-        task = await asked.waiting()
+    async with exchanges(SILENT) as asked:
+        task = await waiting(asked)
         (connection,) = asked.transport.connections
         assert connection.reply is not None
         connection.reply.wake()
@@ -106,8 +78,8 @@ async def test_a_task_that_is_cancelled_after_it_was_woken_is_cancelled() -> Non
 
 
 async def test_a_wake_without_a_reason_is_slept_on() -> None:
-    async with asking(SILENT) as asked:
-        task = await asked.waiting()
+    async with exchanges(SILENT) as asked:
+        task = await waiting(asked)
         (connection,) = asked.transport.connections
         for _ in range(3):
             assert connection.reply is not None
@@ -120,12 +92,12 @@ async def test_a_wake_without_a_reason_is_slept_on() -> None:
 async def test_a_task_goes_on_in_its_own_context() -> None:
     whose = contextvars.ContextVar("whose", default="nobody's")
 
-    async def ask(asked: Asking, name: str) -> str:
+    async def ask(asked: Exchanges, name: str) -> str:
         whose.set(name)
         await asked.read()
         return whose.get()
 
-    async with asking(ANSWERS) as asked:
+    async with exchanges() as asked:
         assert await asyncio.gather(*(ask(asked, str(number)) for number in range(20))) == list(map(str, range(20)))
 
 
