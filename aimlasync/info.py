@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from aimlasync.headers import Fields, amount
+from aimlasync.plain_stores import plainly_stored
 
 # The vendor silently drops an id outside this alphabet, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].
@@ -23,6 +24,7 @@ _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _NONE = Fields({})
 
 
+@plainly_stored
 class Timing(msgspec.Struct, kw_only=True, gc=False):
     """The parts of a call's time, in seconds; a part is None until it happened."""
 
@@ -50,6 +52,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """About how many calls were before it in the queue when the wait began."""
 
 
+@plainly_stored
 class Info(msgspec.Struct, kw_only=True, gc=False):
     """Facts about one call, shared by its reply, stream and error."""
 

@@ -30,6 +30,7 @@ from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, APITimeoutError
 from aimlasync.headers import Headers
 from aimlasync.info import Info
+from aimlasync.plain_stores import plainly_stored
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
 from aimlasync.transport.base import RawReply, StaleConnectionError
@@ -59,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     query: Mapping[str, Any] = {}
 
 
+@plainly_stored
 class Call(Bounded, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
@@ -200,6 +202,7 @@ class Call(Bounded, eq=False):
 
 
 # A struct less of each call for the collector to look at than with a permit of its own.
+@plainly_stored
 class Attempt(Permit, eq=False, kw_only=True):
     """One HTTP try, from its admission to its end, which comes once: `succeed`, `fail` or `abandon`."""
 

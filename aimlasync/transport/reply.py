@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from aimlasync.errors import APIConnectionError, APITimeoutError
+from aimlasync.plain_stores import plainly_stored
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import MAX_BODY, RawReply, StaleConnectionError, gathered
 from aimlasync.transport.http11 import ResponseReader
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # It reads itself, awaits itself and is waited for itself: the collector looks at each object of the thousands of calls
 # that may wait, and a reader, a coroutine with the locals of `send`, a future and its iterator would be four more of
 # each, where a small generator is one.
+@plainly_stored
 class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     """One exchange: await it to send its request, once; its head is in then, and it is as `RawReply` promises."""
 
