@@ -17,6 +17,8 @@ from aimlasync.bulk.report.facts import Histogram
 
 # Least distance of two axis labels in percent: "00:00:00" at 360 px of page.
 _APART: Final = 21.0
+# The width of a mark's label in percent: "p99 1.25 ms" at 360 px of page.
+_LABEL: Final = 26.0
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 _LOG_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9))
 _HEAD = 10
@@ -117,11 +119,19 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, marks: Sequence[tuple
         )
         for start, end, count in bins
     ]
-    parts, height, head = [], 120, 16 * len(marks) + 4
-    # So that no line crosses a label, labels are right of their lines, the first on top, or left, the last on top.
-    side, shift, order = ("start", 5, 1) if place(marks[-1][1]) <= 74 else ("end", -5, -1)
-    for row, (name, seconds) in enumerate(marks[::order]):
-        x, y = place(seconds), 16 * row + 12
+    parts, height, head = [], 120, 16 * len(marks) + 12
+    places = [place(seconds) for _, seconds in marks]
+    # So that no line crosses a label, the first labels are right of their lines, the first on top; then the others are
+    # left of theirs, the last on top.
+    if places[-1] <= 100 - _LABEL:
+        right = len(marks)
+    elif places[0] >= _LABEL:
+        right = 0
+    else:
+        right = 1 + max(range(len(marks) - 1), key=lambda at: places[at + 1] - places[at])
+    for row, at in enumerate([*range(right), *reversed(range(right, len(marks)))]):
+        (name, seconds), x, y = marks[at], places[at], 16 * row + 12
+        side, shift = ("start", 5) if at < right else ("end", -5)
         parts.append(_line(x, x, y - 10, head + height, "quantile"))
         parts.append(_text(x, y, f"{name} {duration(seconds)}", side, kind="mark", shift=shift))
     decades = range(math.floor(low), math.ceil(high) + 1)
