@@ -186,8 +186,12 @@ def lane(**options: Any) -> EndpointStatistics:
 def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
     assert limited_by([lane(limited_by="rate", queued=2), lane(limited_by="tokens", queued=3)], 5, 5) == "tokens"
     assert limited_by([lane(), lane(limited_by="pause", queued=0)], 5, 9) == "pause"
-    assert limited_by([lane()], 5, 5) == "concurrency"
-    assert limited_by([], 4, 5) == "input"
+    assert limited_by([lane(in_flight=2), lane(in_flight=3)], 5, 5) == "concurrency"
+    assert limited_by([lane(in_flight=4)], 4, 5) == "input"
+    assert limited_by([lane(in_flight=2)], 4, 5) == "input"
+    assert limited_by([lane(in_flight=1)], 4, 5) == "retry"
+    assert limited_by([lane()], 5, 5) == "retry"
+    assert limited_by([lane()], 0, 5) == "input"
 
 
 # Forecast

@@ -25,6 +25,7 @@ LIMITS = {
     "concurrency": "concurrency",
     "rate": "rate the server allows",
     "pause": "pause after a refusal",
+    "retry": "waits before a retry",
     "budget": "what calls in flight may cost",
     "input": "no rows to send",
     "processes": "no process that could ask",
@@ -67,7 +68,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     cost_usd: float | None
     eta_seconds: float | None
     limited_by: str | None
-    """requests, tokens, concurrency, rate, pause, budget or input; None at the very start."""
+    """A key of `LIMITS`; None at the very start."""
 
 
 class Progress:
@@ -122,13 +123,18 @@ class Progress:
 
 
 def limited_by(endpoints: list[EndpointStatistics], busy: int, workers: int) -> str | None:
-    """Return what holds a job back: what most calls wait for; else the input, when workers are idle."""
+    """Return what holds a job back: what most calls wait for; else the input, when workers are idle.
+
+    Of `workers`, `busy` have a row. Those that neither wait for their turn nor are at a server have failed before.
+    """
     waiting = Counter[str]()
     for endpoint in endpoints:
         if endpoint.limited_by is not None:
             waiting[endpoint.limited_by] += endpoint.queued
     if waiting:
         return waiting.most_common(1)[0][0]
+    if 2 * sum(endpoint.in_flight for endpoint in endpoints) < busy:
+        return "retry"
     if busy >= workers:
         return "concurrency"
     return "input" if busy or workers else None
