@@ -164,6 +164,10 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     # nothing behind them means that it never came (DeepSeek). Broken JSON may be a paid answer, and asking again pays
     # again.
     error.retryable = kind == "text/html" or not raw.strip()
+    upstream = attempt.target.upstream
+    if kind == "text/html" and not any(lane.counters.answered for lane in upstream.lanes.values()):
+        # Or it is that of a site, which has the same for every path.
+        error.explain(f"a page, and no answer so far: is the base URL of {upstream.endpoint.name} that of an API?")
     return error
 
 

@@ -391,3 +391,14 @@ async def test_a_response_may_say_nothing_or_say_it_elsewhere(stream: bool) -> N
                 reply = await client.responses.create(model="m", input="hi", stream=stream)
                 whole = await reply.collect() if isinstance(reply, ResponseStream) else reply
                 assert (whole.id, whole.output_text) == ("r", body.get("output_text", ""))
+
+
+async def test_a_page_before_any_answer_asks_for_the_base_url() -> None:
+    page = Script([b"<html><title>Welcome</title></html>"], content_type="text/html")
+    async with raw_server(page, Script([whole("yes")], content_type=JSON), page) as server:
+        async with connect(server, retry=Retry(attempts=1)) as client:
+            with pytest.raises(APIResponseValidationError, match="Welcome; a page, and no answer so far"):
+                await client.chat.completions.create(model="m", messages=[])
+            assert (await client.chat.completions.create(model="m", messages=[])).text == "yes"
+            with pytest.raises(APIResponseValidationError, match=r"Welcome$"):
+                await client.chat.completions.create(model="m", messages=[])
