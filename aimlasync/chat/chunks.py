@@ -1,8 +1,8 @@
 """The chunks of a /chat/completions stream: structs and their decoder.
 
-It has no I/O. It may import `chat.types` and `wire.base`; `chat.assembler` joins chunks into a reply. Source: the
-`text/event-stream` schema of the AI/ML API's chat specs (2026-08). Servers send more than it allows: keys are missing
-or null, choices are empty, and usage and cost come in chunks of their own at the end.
+It has no I/O. It may import `chat.endings`, `chat.types` and `wire.base`; `chat.assembler` joins chunks into a reply.
+Source: the `text/event-stream` schema of the AI/ML API's chat specs (2026-08). Servers send more than it allows: keys
+are missing or null, choices are empty, and usage and cost come in chunks of their own at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import cast
 
 import msgspec
 
+from aimlasync.chat.endings import UNSAID
 from aimlasync.chat.types import (
     Annotation,
     ChatCompletion,
@@ -69,8 +70,7 @@ class ChunkChoice(Open):
     """Where Moonshot states it, in the last chunk."""
 
     def settle(self) -> None:
-        # Some servers send "" instead of null (seen: ollama, sglang).
-        if self.finish_reason == "":
+        if self.finish_reason in UNSAID:
             self.finish_reason = None
 
 
@@ -116,7 +116,7 @@ def decode_chunk(raw: bytes) -> ChatCompletionChunk:
         return chunk
     chunk.json_place = raw
     for number, choice in enumerate(chunk.choices):
-        if choice.finish_reason == "":
+        if choice.finish_reason is not None and choice.finish_reason in UNSAID:
             choice.finish_reason = None
         choice.json_place = (raw, "choices", number)
         delta = choice.delta

@@ -36,6 +36,10 @@ _GIVEN_UP = frozenset(
     )
 )
 
+UNSAID = frozenset(("", "null", "NULL", "none", "None", "FINISH_REASON_UNSPECIFIED", "finish_reason_unspecified"))
+"""Words of servers that have no reason to tell, as long as an answer goes on: JSON's null as a text, Python's, Gemini's
+(seen: Ollama, SGLang, KoboldCpp, gateways to Gemini)."""
+
 _ENDINGS: dict[Ending, tuple[str, ...]] = {
     "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
     "cap": (
@@ -119,4 +123,10 @@ def says_something(choice: Mapping[str, Any]) -> bool:
         value not in (None, "", [], {}) for name, value in said.items() if name != "role"
     ):
         return True
-    return bool(choice.get("finish_reason")) and (said is not None or choice.get("text") is None)
+    return tells_reason(choice) and (said is not None or choice.get("text") is None)
+
+
+def tells_reason(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice, as the server sent it, says that it has ended."""
+    reason = choice.get("finish_reason")
+    return bool(reason) and not (isinstance(reason, str) and reason in UNSAID)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from aimlasync.chat.endings import ending_of
+from aimlasync.chat.endings import UNSAID, ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire
@@ -279,8 +279,7 @@ class Choice(Open):
     """Why there is no more of it, where a gateway says so beside the text."""
 
     def settle(self) -> None:
-        # Some servers send "" instead of null (seen: ollama, sglang).
-        if self.finish_reason == "":
+        if self.finish_reason in UNSAID:
             self.finish_reason = None
 
 
@@ -375,7 +374,7 @@ def decode_completion(raw: bytes) -> ChatCompletion:
     reply.json_place = raw
     for number, choice in enumerate(reply.choices):
         choice.json_place = (raw, "choices", number)
-        if choice.finish_reason == "":
+        if choice.finish_reason is not None and choice.finish_reason in UNSAID:
             choice.finish_reason = None
         message = choice.message
         message.json_place = (raw, "choices", number, "message")

@@ -15,7 +15,7 @@ import msgspec
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice
-from aimlasync.chat.endings import says_something
+from aimlasync.chat.endings import says_something, tells_reason
 from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import no_answer
@@ -138,7 +138,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 def _is_whole(choice: Mapping[str, Any]) -> bool:
     """Whether a choice is of a whole answer, and not of a chunk."""
     return not choice.get("delta") and bool(
-        choice.get("message") or ("delta" not in choice and choice.get("finish_reason"))
+        choice.get("message") or ("delta" not in choice and tells_reason(choice))
     )
 
 
