@@ -186,7 +186,7 @@ def _joined(pieces: list[str] | None) -> str | None:
 class Assembler:
     """Takes the chunks of one stream, and returns them as one ChatCompletion, complete or cut."""
 
-    __slots__ = ("_choices", "_head", "_meta", "_more", "_tail", "_tries", "_usage", "repeats")
+    __slots__ = ("_choices", "_head", "_meta", "_more", "_tries", "_usage", "aside", "repeats")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Growing] = {}
@@ -196,8 +196,8 @@ class Assembler:
         self._meta: Meta | None = None
         # Undeclared fields of the chunks.
         self._more: dict[str, Any] = {}
-        # Whether the last chunk held usage or cost and no choices, which ends a stream as a finish_reason does.
-        self._tail = False
+        self.aside: ChatCompletionChunk | None = None
+        """The last chunk, where it has no choices. Usage or cost in it end a stream as a finish_reason does."""
         self.repeats: Repeats | None = None
         """What reads, and takes in, an event that repeats the last chunk but for its text."""
         self._tries = _TRIES
@@ -218,7 +218,7 @@ class Assembler:
             self._usage = chunk.x_groq.usage or self._usage
         if meta is not None:
             self._meta = meta
-        self._tail = not choices and (usage is not None or meta is not None)
+        self.aside = None if choices else chunk
         # Bytes alone mean that it has no undeclared field, at any depth.
         place = getattr(chunk, "json_place", _NOWHERE)
         open, has_parts = type(place) is not bytes, False
@@ -268,7 +268,7 @@ class Assembler:
     @property
     def finished(self) -> bool:
         """Whether a clean end of the connection at this point completes the answer."""
-        if self._tail:
+        if (aside := self.aside) is not None and not (aside.usage is None is aside.meta):
             return True
         return bool(self._choices) and all(c.finish_reason is not None for c in self._choices.values())
 

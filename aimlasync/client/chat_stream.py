@@ -24,6 +24,7 @@ from aimlasync.client.stream import Stream
 from aimlasync.errors import AimlasyncError
 from aimlasync.transport.base import RawReply
 from aimlasync.wire.error_bodies import unfinished
+from aimlasync.wire.error_shapes import read_error
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
@@ -126,6 +127,20 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             self._whole_reply = None
         return chat_chunks.chunk_of(decode_completion(data)) if any(map(_is_whole, said)) else piece
 
+    def _error_aside(self) -> Any:
+        # DashScope, FastAPI and others tell of a failure in a way of their own, and gateways put their mark behind it.
+        aside = self._assembler.aside
+        # What says this instead of an answer is told by `_no_answer`.
+        body = None if aside is None or not self._says_something else aside.to_dict()
+        return body if read_error(body).message else None
+
+    def _last_words(self) -> str:
+        words = super()._last_words()
+        if words or self._says_something or (aside := self._assembler.aside) is None:
+            return words
+        kind = aside.to_dict().get("type")
+        return f": its last event, {kind}, is none of chat/completions" if isinstance(kind, str) else ""
+
     def _no_answer(self) -> AimlasyncError:
         lacks = "says nothing, and not why" if self._assembler.whole().choices else "has no choices"
         return no_answer(self._attempt, self._unsaid, f"{self._framing} that {lacks}")
@@ -137,9 +152,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 
 def _is_whole(choice: Mapping[str, Any]) -> bool:
     """Whether a choice is of a whole answer, and not of a chunk."""
-    return not choice.get("delta") and bool(
-        choice.get("message") or ("delta" not in choice and tells_reason(choice))
-    )
+    return not choice.get("delta") and bool(choice.get("message") or ("delta" not in choice and tells_reason(choice)))
 
 
 def _error_of(body: Mapping[str, Any]) -> Any:

@@ -20,7 +20,7 @@ import msgspec
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import is_foreign, is_heartbeat, values_in
+from aimlasync.client.framing import is_foreign, is_heartbeat, kind_of, values_in
 from aimlasync.client.incoming import Incoming
 from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
@@ -41,6 +41,8 @@ W = TypeVar("W", bound=Reply)
 
 # An integer, as `startswith` takes four times as long.
 _BRACKET = 0x5B
+# What stands around the mark where a server writes it as a string.
+_QUOTED = b"\"' \t\r\n"
 _CANCELLED = (
     "a read of the stream was cancelled, which closed it; timeout=Timeout(idle=...) bounds a read, "
     "and asyncio.wait leaves the task of one alone"
@@ -170,7 +172,7 @@ class StreamReading(Generic[P, W]):
         try:
             piece = self._decode(data)
         except msgspec.DecodeError:
-            if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
+            if data.removeprefix(BOM_UTF8).strip(_QUOTED).upper() == b"[DONE]":
                 self._done()
             else:
                 self._undecodable(data, event)
@@ -218,7 +220,8 @@ class StreamReading(Generic[P, W]):
             self._error(value, data)
         elif self.is_lines and self._is_first:
             self._fail(not_json(self._attempt, data))
-        elif not self._incoming.is_over:
+        elif not (self._incoming.is_over or self._assembler.finished):
+            # Behind an answer that is whole, nothing costs it.
             said = f"a stream event is not valid JSON: {words}"
             self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
 
@@ -243,7 +246,7 @@ class StreamReading(Generic[P, W]):
 
     def _done(self) -> None:
         """The server says that there is no more."""
-        error = None if self._assembler.finished else self._bare_error()
+        error = None if self._assembler.finished else self._bare_error() or self._error_aside()
         if error is None:
             self._finish()
         else:
@@ -278,7 +281,14 @@ class StreamReading(Generic[P, W]):
 
     def _last_words(self) -> str:
         said = self._last_said().message
+        if not said and kind_of(between := self._incoming.between()) == "text":
+            # Go's http.Error and others write what is wrong into a body that has begun.
+            said = between.decode("utf-8", "replace")
         return f": {excerpt(said)}" if said else ""
+
+    def _error_aside(self) -> Any:
+        """Return an object that ended the answer though nothing in it is named "error", None without one."""
+        return None
 
     def _bare_error(self) -> Any:
         """Return the error object that a server wrote between the events, None without one; it is in no `data:`.

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from aimlasync import TruncatedStreamError
+from aimlasync import APIResponseValidationError, StreamError, TruncatedStreamError
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import decode_completion
-from tests.client.test_stream import DONE, chunk, read_chat
+from tests.client.test_stream import DONE, GOOD, chunk, connect, data, open_chat, read_chat
+from tests.support.servers import Script, raw_server
 
 # Words that serialisers write where there is no reason.
 UNSAID = ["", "null", "None", "FINISH_REASON_UNSPECIFIED"]
@@ -38,3 +39,64 @@ def test_a_reason_that_is_none_is_sent_on_as_it_came(word: str, more: dict[str, 
         said = decode(json.dumps({"choices": [choice]}).encode())
         assert said.choices[0].finish_reason is None
         assert said.to_dict()["choices"] == [choice]
+
+
+@pytest.mark.parametrize(
+    "mark", [b'data: "[DONE]"\n\n', b"data: '[DONE]'\n\n", b"data: [done]\n\n", b'data: " [DONE] "\n\n']
+)
+async def test_the_mark_of_the_end_is_one_in_quotes_too(mark: bytes) -> None:
+    assert await read_chat(chunk("one"), chunk(finish="stop"), mark) == ("one", None)
+    assert await read_chat(chunk("one"), mark) == ("one", None)
+
+
+async def test_nothing_behind_a_whole_answer_costs_it() -> None:
+    junk = b"data: true\n\ndata: bye\n\n"
+    usage = data({"choices": [], "usage": {"total_tokens": 7}})
+    async with raw_server(Script([*GOOD[:3], junk, usage, DONE])) as server, connect(server) as client:
+        whole = await (await open_chat(client)).collect()
+    assert (whole.text, whole.usage and whole.usage.total_tokens) == ("one two", 7)
+    text, error = await read_chat(chunk("one"), junk)
+    assert (text, type(error)) == ("one", APIResponseValidationError)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"code": "InternalError.Algo", "message": "it broke", "request_id": "r"},
+        {"detail": "it broke"},
+        {"id": "c-7", "choices": None, "base_resp": {"status_code": 1000, "status_msg": "it broke"}},
+        {"object": "chat.completion.chunk", "choices": [], "message": "it broke"},
+    ],
+)
+async def test_a_failure_by_any_name_is_one_with_the_mark_of_the_end_behind_it(failure: dict[str, Any]) -> None:
+    text, error = await read_chat(chunk("one"), data(failure), DONE)
+    assert (text, type(error), "it broke" in str(error)) == ("one", StreamError, True)
+    assert isinstance(error, StreamError)
+    assert (error.partial.text, error.body) == ("one", failure)
+    # Words before and behind the answer are none.
+    assert await read_chat(data({"message": "wait"}), chunk("one"), DONE) == ("one", None)
+    assert await read_chat(*GOOD[:3], data(failure), DONE) == ("one two", None)
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (b"context deadline exceeded\n", ": context deadline exceeded"),
+        (b"<html><body>502 Bad Gateway</body></html>", ": 502 Bad Gateway"),
+        (b'data: {"id": "c-7", "choi', "did"),
+        (b": waiting", "did"),
+    ],
+)
+async def test_words_that_end_a_stream_are_told(last: bytes, words: str) -> None:
+    text, error = await read_chat(chunk("one"), last)
+    assert (text, type(error)) == ("one", TruncatedStreamError)
+    assert str(error).endswith(words)
+
+
+@pytest.mark.parametrize("kind", ["message_stop", "response.completed"])
+async def test_a_stream_of_another_api_is_told(kind: str) -> None:
+    text, error = await read_chat(
+        data({"type": "message_start"}), b"event: %b\n%b" % (kind.encode(), data({"type": kind}))
+    )
+    assert (text, type(error)) == ("", TruncatedStreamError)
+    assert str(error).endswith(f": its last event, {kind}, is none of chat/completions")
