@@ -167,9 +167,9 @@ _HALF = re.compile("[\ud800-\udfff]")
 def plain(raw: bytes) -> Any:
     """Read JSON, including the invalid JSON that servers send.
 
-    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; a byte order mark is
-    skipped; UTF-16 and UTF-32 are told by their first bytes. Raises msgspec.DecodeError for anything else that is no
-    JSON.
+    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; control characters stand
+    for themselves; a byte order mark is skipped; UTF-16 and UTF-32 are told by their first bytes. Raises
+    msgspec.DecodeError for anything else that is no JSON.
     """
     try:
         return msgspec.json.decode(raw)
@@ -177,7 +177,10 @@ def plain(raw: bytes) -> Any:
         pass
     try:
         value = json.loads(
-            raw.decode(json.detect_encoding(raw), "replace"), parse_constant=lambda _: None, parse_float=_finite
+            raw.decode(json.detect_encoding(raw), "replace"),
+            parse_constant=lambda _: None,
+            parse_float=_finite,
+            strict=False,
         )
         return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:

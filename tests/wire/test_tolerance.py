@@ -104,7 +104,12 @@ def test_value_that_strict_json_lacks_costs_only_itself(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"ok \\ud83d", "ok \ufffd"), (b"ok \\ud83d\\ude00 \\ude00", "ok \U0001f600 \ufffd"), (b"caf\xe9", "caf\ufffd")],
+    [
+        (b"ok \\ud83d", "ok \ufffd"),
+        (b"ok \\ud83d\\ude00 \\ude00", "ok \U0001f600 \ufffd"),
+        (b"caf\xe9", "caf\ufffd"),
+        (b"a\tb\x1b[0m\x00\nc", "a\tb\x1b[0m\x00\nc"),
+    ],
 )
 def test_broken_character_costs_only_itself(content: bytes, text: str) -> None:
     assert decode_completion(b'{"choices":[{"message":{"content":"' + content + b'"}}]}').text == text
