@@ -112,11 +112,12 @@ def clock_of(headers: Mapping[str, str], now: Clock = time.time) -> Clock:
 def in_headers(headers: Mapping[str, str], now: Clock = time.time) -> float | None:
     """Return the wait in seconds of `retry-after-ms` or `retry-after` (seconds, a date, a duration), None without one.
 
-    Names of `headers` are looked up in lower case. A date is read by the server's clock, see `clock_of`.
+    Azure has `x-ms-retry-after-ms` too. Names of `headers` are looked up in lower case. A date is read by the server's
+    clock, see `clock_of`.
     """
-    milliseconds = amount(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if (milliseconds := amount(headers.get(name))) is not None:
+            return milliseconds / 1000
     stated = headers.get("retry-after")
     if stated is None:
         return None

@@ -113,6 +113,8 @@ def test_a_field_states_a_wait_by_its_name(name: str, value: Any, seconds: float
         ({"retry-after": "Tue, 14 Nov 2023 22:13:25 GMT"}, 5),
         ({"retry-after": "2023-11-14T22:13:25Z"}, 5),
         ({"retry-after-ms": "1200", "retry-after": "2"}, 1.2),
+        ({"x-ms-retry-after-ms": "1200", "retry-after": "2"}, 1.2),
+        ({"x-ms-retry-after-ms": "soon", "retry-after": "2"}, 2),
         ({"retry-after": "soon"}, None),
         ({}, None),
     ],
