@@ -33,6 +33,8 @@ from aimlasync.wire.base import plain
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# What a queue says with HTTP 202, such as NVIDIA's: the request will be answered, and another one too.
+_ELSEWHERE = "the server took the request, and answers it elsewhere"
 _TELLING = TELLING | ratelimit_headers.TELLING
 # How JSON is mostly said.
 _JSON = frozenset(
@@ -168,6 +170,9 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     if kind == "text/html" and not any(lane.counters.answered for lane in upstream.lanes.values()):
         # Or it is that of a site, which has the same for every path.
         error.explain(f"a page, and no answer so far: is the base URL of {upstream.endpoint.name} that of an API?")
+    if attempt.response.status == 202:
+        error.retryable = False
+        error.explain(_ELSEWHERE)
     return error
 
 
@@ -188,6 +193,8 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
         return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
     if said.message:
         what = f"{what}: {excerpt(said.message)}"
+    if attempt.response.status == 202:
+        what = f"{what}; {_ELSEWHERE}"
     return APIResponseValidationError(f"HTTP {attempt.response.status} with {what}", raw=raw, info=attempt.info)
 
 

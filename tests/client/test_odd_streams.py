@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import APIResponseValidationError, StreamError, TruncatedStreamError
+from aimlasync import APIResponseValidationError, Retry, StreamError, TruncatedStreamError
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import decode_completion
 from tests.client.test_stream import DONE, GOOD, chunk, connect, data, open_chat, read_chat
@@ -100,3 +100,13 @@ async def test_a_stream_of_another_api_is_told(kind: str) -> None:
     )
     assert (text, type(error)) == ("", TruncatedStreamError)
     assert str(error).endswith(f": its last event, {kind}, is none of chat/completions")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", [b"", b'{"status": "pending-evaluation"}'])
+async def test_a_request_that_is_answered_elsewhere_is_not_sent_again(body: bytes, stream: bool) -> None:
+    script = Script([body] if body else [], status=202, content_type="application/json", end="keep")
+    async with raw_server(script) as server, connect(server, retry=Retry(attempts=3, base=0.01)) as client:
+        with pytest.raises(APIResponseValidationError, match=r"HTTP 202 .*the server took the request"):
+            await client.chat.completions.create(model="m", messages=[], stream=stream)
+        assert len(server.requests) == 1
