@@ -51,19 +51,21 @@ _TRANSIENT_4XX = frozenset({408, 409, 425})
 _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 # Texts and codes of an account that has no money left. Sources: AI/ML API, "Errors 4xx"; OpenAI, ByteSpike, xAI,
-# OpenRouter, DeepSeek, DashScope, Zhipu, MiniMax, LiteLLM and New API, as they answer with 200, 400, 403 and 429.
+# OpenRouter, DeepSeek, DashScope, Zhipu, MiniMax, Moonshot, LiteLLM and New API, as they answer with 200, 400, 403 and
+# 429.
 _UNPAID = re.compile(
     r"insufficient_(user_)?quota|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
-    r"|balance is (insufficient|not enough|too low)|overdue.?(balance|payment|error)|arrearage"
+    r"|exceeded_current_quota|balance is (insufficient|not enough|too low)|overdue.?(balance|payment|error)|arrearage"
     r"|(used all available|purchase more|requires more|run out of|out of) credits?|欠费|余额不足|额度不足|充值",
     re.IGNORECASE,
 )
-# Those of one that has used up its quota, or was shut: waiting for a minute does not cure it. Sources: the same, and
-# Volcengine Ark and SiliconFlow.
+# Those of one that has used up its quota, has none (Gemini: "limit: 0"), or was shut: waiting for a minute does not
+# cure it. Sources: the same, and Volcengine Ark and SiliconFlow.
 _USED_UP = re.compile(
     r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|budget_exceeded"
     r"|budget has been exceeded|spending limit|key limit exceeded|FreeTierOnly"
-    r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)",
+    r"|\blimit: 0(?![.\d])|access was terminated"
+    r"|account (\S+ ){0,2}(has been|is|was) (suspended|deactivated|disabled|terminated|banned|not active)",
     re.IGNORECASE,
 )
 # A request that is larger than what a whole minute allows (OpenAI with 429, Groq with 413) never fits.
@@ -86,8 +88,9 @@ _UNSUPPORTED = re.compile(
 
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
-    r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
-    r"|context_length|exceed_context|billing|maintenance|inspection|moderation|sensitive|prohibited",
+    r"invalid|validation|bad_?request|not_found|unsupported|permission|access_?denied|authentication|insufficient"
+    r"|quota_exceeded|content_filter|policy|context_length|exceed_context|billing|maintenance|inspection|moderation"
+    r"|sensitive|prohibited",
     re.IGNORECASE,
 )
 
