@@ -83,7 +83,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
     def _take_end(self, piece: TerminalEvent, data: bytes) -> None:
         response = piece.response
         self._attempt.charge(response.meta)
-        if isinstance(piece, response_events.ResponseFailedEvent):
+        if isinstance(piece, response_events.ResponseFailedEvent) or response.status == "failed":
             error = response.error
             self._error(response.to_dict() if error is None else {"error": error.to_dict()}, data)
         else:

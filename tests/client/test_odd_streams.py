@@ -10,6 +10,7 @@ import pytest
 from aimlasync import APIResponseValidationError, Retry, StreamError, TruncatedStreamError
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import decode_completion
+from tests.client.test_endings import CREATED, event
 from tests.client.test_stream import DONE, GOOD, chunk, connect, data, open_chat, read_chat
 from tests.support.servers import Script, raw_server
 
@@ -110,3 +111,15 @@ async def test_a_request_that_is_answered_elsewhere_is_not_sent_again(body: byte
         with pytest.raises(APIResponseValidationError, match=r"HTTP 202 .*the server took the request"):
             await client.chat.completions.create(model="m", messages=[], stream=stream)
         assert len(server.requests) == 1
+
+
+async def test_a_response_that_failed_is_no_answer_by_whatever_event_it_ends() -> None:
+    error = {"code": "server_error", "message": "boom"}
+    for end in ("response.failed", "response.completed", "response.done"):
+        failed = event(end, response={"id": "r", "status": "failed", "output": [], "error": error})
+        delta = event("response.output_text.delta", output_index=0, delta="hello")
+        async with raw_server(Script([CREATED, delta, failed])) as server, connect(server) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            with pytest.raises(StreamError, match="boom") as caught:
+                await stream.collect()
+        assert (caught.value.code, caught.value.partial.output_text) == ("server_error", "hello")
