@@ -124,6 +124,9 @@ def decode_chunk(raw: bytes) -> ChatCompletionChunk:
         if delta.tool_calls is not None:
             for at, piece in enumerate(delta.tool_calls):
                 piece.json_place = (raw, "choices", number, "delta", "tool_calls", at)
+        if delta.annotations is not None:
+            for at, note in enumerate(delta.annotations):
+                note.json_place = (raw, "choices", number, "delta", "annotations", at)
     if chunk.usage is not None:
         chunk.usage.json_place = (raw, "usage")
     return chunk

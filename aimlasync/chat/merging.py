@@ -104,11 +104,19 @@ def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
             # A signature ends what it signs.
             return None
         else:
-            goes_on = any(isinstance(begun.get(key), _Pieces) for key, value in item.items() if isinstance(value, str))
-            # Mistral's {"type": "thinking", "thinking": [...]}.
-            kind = str(item.get("type"))
-            return begun if goes_on or type(begun.get(kind)) is list is type(item.get(kind)) else None
+            return begun if any(_grows(begun.get(key), value) for key, value in item.items()) else None
     return None
+
+
+def _grows(before: Any, more: Any) -> bool:
+    """Whether a field goes on: a text, or a list of parts, as in Mistral's {"type": "thinking", "thinking": [...]} and
+    Databricks' {"type": "reasoning", "summary": [...]}.
+    """
+    if isinstance(before, _Pieces):
+        return isinstance(more, str)
+    return type(before) is list is type(more) and all(
+        isinstance(part, dict) and "type" in part for part in before + more
+    )
 
 
 def _is_signed(begun: dict[str, Any], item: dict[str, Any]) -> bool:

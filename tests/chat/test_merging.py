@@ -150,6 +150,48 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
                 ]
             },
         ),
+        # Databricks: the parts are in a field of another name.
+        (
+            [
+                {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]},
+                {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "b"}]}]},
+                {
+                    "content": [
+                        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "", "signature": "s"}]}
+                    ]
+                },
+                {"content": "c"},
+            ],
+            {
+                "content": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "ab", "signature": "s"}]},
+                    {"type": "text", "text": "c"},
+                ]
+            },
+        ),
+        # Items with lists in them that are no parts of a text.
+        (
+            [{"results": [{"title": "a", "tags": ["x"]}]}, {"results": [{"title": "b", "tags": ["y"]}]}],
+            {"results": [{"title": "a", "tags": ["x"]}, {"title": "b", "tags": ["y"]}]},
+        ),
+        (
+            [{"results": [{"of": [{"id": 1}]}]}, {"results": [{"of": [{"id": 2}]}]}],
+            {"results": [{"of": [{"id": 1}]}, {"of": [{"id": 2}]}]},
+        ),
+        # What is zero or empty was sent, too.
+        (
+            [
+                {"annotations": [{"type": "url_citation", "url_citation": {"url": "", "start_index": 0}}]},
+                {"content": "c", "annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}]},
+            ],
+            {
+                "content": "c",
+                "annotations": [
+                    {"type": "url_citation", "url_citation": {"url": "", "start_index": 0}},
+                    {"type": "url_citation", "url_citation": {"url": "u"}},
+                ],
+            },
+        ),
         (
             [
                 {"content": "a"},
