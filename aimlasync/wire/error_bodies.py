@@ -60,9 +60,9 @@ _UNPAID = re.compile(
     re.IGNORECASE,
 )
 # Those of one that has used up its quota, has none (Gemini: "limit: 0"), or was shut: waiting for a minute does not
-# cure it. Sources: the same, and Volcengine Ark and SiliconFlow.
+# cure it. Sources: the same, and Volcengine Ark, SiliconFlow and Cloudflare.
 _USED_UP = re.compile(
-    r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|budget_exceeded"
+    r"coupon code|free.tier limit|reached your free limit|free.usage|free allocation|quota_exceeded|budget_exceeded"
     r"|budget has been exceeded|spending limit|key limit exceeded|FreeTierOnly"
     r"|\blimit: 0(?![.\d])|access was terminated"
     r"|account (\S+ ){0,2}(has been|is|was) (suspended|deactivated|disabled|terminated|banned|not active)",

@@ -26,6 +26,8 @@ SOME = "Quota exceeded for metric: free_tier_requests, limit: 20, model: gemini-
         (INACTIVE, "exceeded_current_quota_error", False),
         ("The account of this example was a long and suspended one", None, True),
         ("The engine is currently overloaded, please try again later", "engine_overloaded_error", True),
+        ("You have used up your daily free allocation of 10,000 neurons", None, False),
+        ("Capacity temporarily exceeded, please try again.", None, True),
         (NONE_AT_ALL, None, False),
         (SOME, None, True),
         ("limit: 0.5 requests", None, True),
