@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
 from aimlasync.responses.items import (
+    Annotation,
     CodeInterpreterCall,
     FunctionCall,
     McpCall,
@@ -31,6 +32,7 @@ from aimlasync.responses.items import (
 from aimlasync.responses.types import Response, ResponseUsage, complete
 from aimlasync.wire.base import Open, Unknown
 from aimlasync.wire.pieces import joined
+from aimlasync.wire.reading import build
 
 _S = TypeVar("_S", bound=Open)
 _Thought: TypeAlias = ReasoningText | SummaryText
@@ -88,6 +90,7 @@ class Assembler:
         "_ended",
         "_items",
         "_latest",
+        "_notes",
         "_parts",
         "_places",
         "_refusals",
@@ -98,6 +101,9 @@ class Assembler:
     )
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
         self._items: dict[_Place, OutputItem] = {}
@@ -110,6 +116,8 @@ class Assembler:
         self._by_id: dict[tuple[str, _Group], _Place | None] = {}
         # The parts of messages by content_index: what they say beside their text.
         self._parts: dict[tuple[_Place, int], Part] = {}
+        # Annotations of texts by content_index, of which some servers tell in events of their own alone.
+        self._notes: dict[tuple[_Place, int], list[Annotation]] = defaultdict(list)
         # What the last piece of a text was about, and the pieces of that text.
         self._said: tuple[tuple[str, int, int] | None, list[str]] = None, []
         # The pieces of texts and refusals by content_index, those of calls, and those of reasoning by the kind of part
@@ -139,6 +147,9 @@ class Assembler:
                 return
             about = {"id": known.id, "model": response.model or known.model}
             response = _changed(response, **about, created_at=response.created_at or known.created_at)
+        elif known is not None and type(event) is events.ResponseCreatedEvent and known.id not in ("", response.id):
+            # A gateway that asked another server when the first one failed: its answer begins anew.
+            self._begin()
         self._response = response
 
     def _take_item(self, event: Any) -> None:
@@ -188,6 +199,10 @@ class Assembler:
 
     def _take_part(self, event: Any) -> None:
         self._parts[self._at(event, "message"), event.content_index] = event.part
+
+    def _take_note(self, event: Any) -> None:
+        if isinstance(event.annotation, dict):
+            self._notes[self._at(event, "message"), event.content_index].append(build(event.annotation, Annotation))
 
     def _take_text(self, event: Any) -> None:
         # Most events are about what the one before was about.
@@ -296,7 +311,9 @@ class Assembler:
         """Return a part of a message with the text that was streamed; `known` is what else was said of it."""
         if at in self._texts:
             text = joined(self._texts[at])
-            return _changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
+            part = _changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
+            part.annotations = part.annotations or self._notes.get(at, [])[:]
+            return part
         refusal = joined(self._refusals[at])
         return _changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
 
@@ -317,6 +334,7 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     events.ResponseOutputItemDoneEvent: Assembler._take_item,
     events.ResponseContentPartAddedEvent: Assembler._take_part,
     events.ResponseContentPartDoneEvent: Assembler._take_part,
+    events.ResponseTextAnnotationAddedEvent: Assembler._take_note,
     events.ResponseTextDeltaEvent: Assembler._take_text,
     events.ResponseTextDoneEvent: Assembler._take_text_done,
     events.ResponseRefusalDeltaEvent: Assembler._take_refusal,

@@ -241,3 +241,34 @@ def test_an_end_without_the_text_that_was_streamed_does_not_lose_it(content: Any
     whole = assembled(at("output_item.added", item=ITEM), *said, {"type": "response.completed", "response": end})
     assert whole.output_text == "hello"
     assert [one.type for one in whole.output] == ["message", "function_call"]
+
+
+def test_an_annotation_that_is_told_in_an_event_alone_is_kept() -> None:
+    first = {"type": "url_citation", "url": "u", "title": "", "start_index": 0, "end_index": 2, "unheard_of": 1}
+    second = {"type": "file_citation", "file_id": "f", "index": 0}
+    added = [
+        at("output_text.delta", 0, delta="hi"),
+        at("output_text.annotation.added", 0, annotation=first),
+        at("output_text.annotation.added", 0, annotation=second, annotation_index=1),
+        at("output_text.annotation.added", 0, annotation=None),
+    ]
+    for end in ([], [COMPLETED]):
+        whole: Any = assembled(at("output_item.added", 0, item=ITEM), *added, *end)
+        (part,) = whole.output[0].content
+        assert (part.text, part.annotations[0].url, part.annotations[1].file_id) == ("hi", "u", "f")
+        assert part.to_dict()["annotations"] == [first, second]
+    # What the end of the part says is all of them.
+    whole = assembled(*added, at("content_part.done", 0, part={**CITED, "text": "hi"}), COMPLETED)
+    assert whole.output[0].content[0].to_dict()["annotations"] == CITED["annotations"]
+
+
+def test_a_response_that_begins_anew_has_nothing_of_the_one_before() -> None:
+    def begun(id: str) -> dict[str, Any]:
+        return {"type": "response.created", "response": {"id": id, "status": "in_progress", "output": []}}
+
+    one = [at("output_item.added", 0, item=ITEM), at("output_text.delta", 0, delta="Bon")]
+    other = [at("output_item.added", 0, item={**ITEM, "id": "n"}), at("output_text.delta", 0, delta="Bonjour")]
+    whole = assembled(begun("q"), *one, begun("r"), *other, COMPLETED)
+    assert (whole.id, whole.output_text, len(whole.output)) == ("r", "Bonjour", 1)
+    # Said twice of the same one, it is no other.
+    assert assembled(begun("r"), *one, begun("r"), COMPLETED).output_text == "Bon"
