@@ -18,7 +18,7 @@ import pytest
 
 from aimlasync.bulk.journal.disk import read_at
 from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
-from aimlasync.bulk.journal.manifest import JournalError, claim, release
+from aimlasync.bulk.journal.manifest import JournalError, add_facts, claim, facts_of, release
 
 JOB = {"input": "sha256:abc", "model": "gpt-a", "prompt": {"system": "Sort.", "temperature": 0.5}, "labels": ["a", "b"]}
 MADE = {"aimlasync": "journal", "version": 2, "job": JOB, "facts": {"rows": 3}}
@@ -100,6 +100,14 @@ def test_long_values_are_cut_to_where_they_part(path: Path) -> None:
     with pytest.raises(JournalError) as refused:
         take(path, {"prompt": "a" * 500 + "c" * 5})
     assert f'prompt: was ...{"a" * 20}{"b" * 40}..., is ...{"a" * 20}ccccc";' in str(refused.value)
+
+
+def test_a_name_that_leaves_room_for_a_manifest_leaves_room_for_all_that_follows(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * (255 - len(".journal.manifest")) + ".journal")
+    release(take(path))
+    add_facts(str(path), {"structured": {"tool": 3}})
+    assert facts_of(str(path)) == {"rows": 3, "structured": {"tool": 3}}
+    assert {file.suffix for file in tmp_path.iterdir()} == {".journal", ".manifest"}
 
 
 class Crash:
@@ -194,7 +202,17 @@ def test_an_error_while_it_is_made_names_the_file_and_lets_go_of_it(path: Path, 
     assert json.loads(beside(path).read_bytes()) == MADE
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"aimlasync":"jou', b'{"aimlasync":"journal","version":2,"job"', b"\0" * 50])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b'{"aimlasync":"jou',
+        b'{"aimlasync":"journal","version":2,"job"',
+        b"\0" * 50,
+        b'{"aimlasync":"journal","version":2,"job":{"model":"\xff"},"facts":{}}\n',
+        b'{"aimlasync":"journal","version":2,"job":' + b"[" * 5000,
+    ],
+)
 def test_a_torn_manifest_is_made_anew_only_where_nothing_can_be_lost(path: Path, torn: bytes) -> None:
     beside(path).write_bytes(torn)
     path.write_bytes(LINE)

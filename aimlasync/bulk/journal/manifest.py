@@ -2,8 +2,8 @@
 
 Knows the journal's name and size and never its lines, which stay plain Batch results for any tool. The manifest is
 written in place, because the lock is on the file and not on its name. The order of writes makes every crash
-recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `renew`,
-`merge` and `add_facts` put a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
+recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `renew`
+and `merge` put a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
 """
 
 from __future__ import annotations
@@ -134,25 +134,15 @@ def facts_of(path: str) -> dict[str, Any] | None:
 def add_facts(path: str, facts: Mapping[str, Any]) -> None:
     """Add to the facts in the manifest of the journal at `path`, which no run has; a manifest that is not whole stays.
 
-    It is replaced by another file, so that a crash leaves the one or the other. Raises JournalError, OSError.
+    Raises JournalError, OSError.
     """
-    own = path + ".manifest"
-    with locked(path):
-        found = read_manifest(own)
-        if not found:
-            return
-        found["facts"] = {**(found.get("facts") or {}), **facts}
-        new = own + ".new"
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(found) + b"\n")
-                file.flush()
-                disk_sync(file.fileno())
-            os.replace(new, own)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
+    fd = _open_locked(path, os.O_RDWR)
+    try:
+        if found := read_manifest(path + ".manifest"):
+            facts = {**(found.get("facts") or {}), **facts}
+            fd = renew(path, fd, job=found.get("job") or {}, facts=facts, write=os.write, sync=disk_sync)
+    finally:
+        release(fd)
 
 
 def job_of(path: str) -> dict[str, Any]:
@@ -250,7 +240,7 @@ def _decoded(data: bytes, own: str) -> dict[str, Any] | None:
         return None
     try:
         found = msgspec.json.decode(data.removeprefix(BOM_UTF8))
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         if data[: len(_MARK)] == _MARK[: len(data)]:
             return None
         found = None

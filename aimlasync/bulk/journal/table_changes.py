@@ -139,7 +139,8 @@ def _keep(path: str, lines: Iterable[bytes]) -> None:
 
 def _drop(path: str, back: Iterable[int]) -> None:
     """Leave out the lines that are back in the journal."""
-    temporary = f"{path}.compact"
+    # No longer than the name of a manifest, which there is room for.
+    temporary = f"{path}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | disk.BINARY, 0o600)
     with disk.errors_name(path), open(fd, "wb") as file:
         # Lines that were added meanwhile have no fate.
