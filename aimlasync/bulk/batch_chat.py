@@ -15,6 +15,7 @@ import msgspec
 
 from aimlasync.bulk.answer_store import key_of, record_for, scope_of
 from aimlasync.bulk.batch_columns import column_names, column_of, json_values, with_columns
+from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.values import json_value
 from aimlasync.bulk.jobs.ask_one import asking
@@ -361,7 +362,7 @@ class BatchChat:
 
     def _body(self, said: Any) -> dict[str, Any]:
         if isinstance(said, str) and said.lstrip().startswith("["):
-            said = msgspec.json.decode(said)
+            said = read_json(said)
         if not isinstance(said, (str, list)) or not said:
             raise InputError("batch", f"{self._messages!r} is neither a text nor a list of messages", line=1)
         said = without_nulls(said)
@@ -391,5 +392,5 @@ def _default_columns(task: Task) -> dict[str, str]:
 
 def _object(body: Any) -> Any:
     if isinstance(body, (str, bytes)):
-        return msgspec.json.decode(body)
+        return read_json(body)
     return without_nulls(body)

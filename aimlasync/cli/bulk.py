@@ -10,9 +10,9 @@ from contextlib import closing
 from typing import Any
 
 import click
-import msgspec
 
 from aimlasync import run
+from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
@@ -206,8 +206,8 @@ def _params(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        value = read_json(text)
+    except ValueError as error:
         raise WrongUseError(f"""--params: not JSON ({error}); write '{{"max_tokens": 200}}'""") from None
     if not isinstance(value, dict):
         raise WrongUseError("""--params: not a JSON object; write '{"max_tokens": 200}'""")

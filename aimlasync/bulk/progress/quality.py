@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.tasks.labels import SEPARATOR, spelling
 from aimlasync.bulk.tasks.prompt import as_text
 
@@ -164,10 +166,8 @@ class Quality:
         if not text:
             return None
         if text.startswith("[") and text.endswith("]"):
-            try:
-                return self._spelled([as_text(each) for each in msgspec.json.decode(text, type=list[Any])])
-            except msgspec.DecodeError:
-                pass
+            with suppress(ValueError):
+                return self._spelled([as_text(each) for each in read_json(text)])
         if not several or self._label(text) in self.labels:
             return self._spelled([text])
         return self._spelled(text.split(SEPARATOR if SEPARATOR in text else ","))

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.addresses import shown
+from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import Reply
@@ -103,8 +104,8 @@ def _fitting(value: Any, name: str, schema: dict[str, Any]) -> Any:
     """Return what a cell is for the property `name`, and the cell itself where it is nothing that fits."""
     read: list[Any] = [value]
     if isinstance(value, str):
-        with suppress(msgspec.DecodeError):
-            read.append(msgspec.json.decode(value) if value.strip() else None)
+        with suppress(ValueError):
+            read.append(read_json(value) if value.strip() else None)
     one = {**schema, "required": [name]}
     return next((each for each in read if misfit({name: each}, one) is None), value)
 
@@ -152,11 +153,11 @@ def load_form(name: str) -> Form:
         except TypeError as error:
             raise FormError(f"{name}: {error}") from None
     try:
-        schema = msgspec.json.decode(text_of(name))
+        schema = read_json(text_of(name))
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise FormError(f"{shown(name)}: {why}; name a JSON schema") from None
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise FormError(f"{shown(name)}: not JSON ({error}); name a JSON schema") from None
     return form_of_schema(shown(name), schema if isinstance(schema, dict) else {})
 

@@ -20,6 +20,7 @@ import msgspec
 
 from aimlasync.addresses import name_in, shown
 from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
@@ -124,8 +125,8 @@ def _of_line(line: str) -> tuple[str, str]:
 
 def _of_json(text: str, name: str) -> list[tuple[str, str]]:
     try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        found = read_json(text)
+    except ValueError as error:
         raise LabelsError(f"{name}: not JSON ({error})") from None
     if isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
         return [_of_row(item, name) for item in found]
