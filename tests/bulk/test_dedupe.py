@@ -7,15 +7,18 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync import AsyncClient
-from aimlasync.bulk import ClassifyTask, Job, Options, Record, Request, Result, run
+from aimlasync.bulk import BatchTask, ClassifyTask, Job, Options, Record, Request, Result, run
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, digest_of
+from aimlasync.bulk.journal.record import decode_record
 from aimlasync.chat.types import decode_completion
 from aimlasync.errors import APIConnectionError
-from aimlasync.simulator import Fault, Simulator
+from aimlasync.simulator import Answer, Fault, Simulator
+from aimlasync.simulator.vendor.request import SimRequest
 from tests.support.servers import until
 
 MODEL = "openai/gpt-5-nano"
@@ -97,7 +100,7 @@ async def test_who_asks_the_same_meanwhile_or_later_shares_the_call() -> None:
     assert all(one.reply is first.reply for one in rest)
 
 
-async def test_a_failure_is_nobody_elses() -> None:
+async def test_a_failure_that_is_over_by_itself_is_nobody_elses() -> None:
     shared, calls = SharedCalls(digests("x")), 0
 
     async def ask(name: str) -> Result:
@@ -225,6 +228,28 @@ async def test_a_job_asks_once_for_rows_that_are_alike(
     assert summary.totals.cost is not None
     assert abs(summary.totals.cost - simulator.ledger.cost_usd) < 1e-12
     assert {name for name, other in seen if other is not None} == {"row-3", "row-5", "row-6"}
+
+
+@pytest.mark.parametrize(("how", "calls"), [("refused", 1), ("cut", 2)])
+async def test_a_failure_that_is_the_rows_own_is_paid_for_once_in_a_run(tmp_path: Path, how: str, calls: int) -> None:
+    def answer(asked: SimRequest) -> Answer:
+        return Answer(text="so", finish_reason="length" if asked.text == "bad" and how == "cut" else "stop")
+
+    faults = [Fault("status", status=400, match=lambda asked: asked.text == "bad")] if how == "refused" else []
+    rows, path = lines("good", "bad", "bad", "good", "bad"), tmp_path / "out.jsonl"
+    async with Simulator(answer=answer, faults=faults) as simulator:
+        async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+            for number in (1, 2):
+                options = Options(dedupe=True, concurrency=3, retry_invalid=1)
+                totals = (await run(client, rows, path, task=BatchTask(judge=True), options=options)).totals
+                assert (totals.ok, totals.failed, len(simulator.ledger)) == (2, 3, 1 + number * calls)
+                assert totals.cost is not None
+                assert abs(totals.cost - simulator.ledger.cost_usd) < 1e-12
+    records = [decode_record(line) for line in path.read_bytes().splitlines()]
+    assert {record.error.code for record in records if record.error is not None} == {
+        "BadRequestError" if how == "refused" else "AnswerTruncatedError"
+    }
+    assert sum(record.info.attempts or 0 for record in records if record.info is not None) == len(simulator.ledger)
 
 
 async def test_a_later_run_answers_from_the_journal_and_asks_nobody(

@@ -2,7 +2,8 @@
 
 Two requests are identical when they are encoded alike, their names aside. One pass over the input finds which come more
 than once (`Repeats`); only the answers of those are held, so memory grows with them and not with the input. A failure
-is not shared: the next identical row asks again. Imports tasks and the journal; the calls are made by whoever is given.
+that asking again would not mend is shared in one run, since it may be paid for; after any other the next identical row
+asks again. Imports tasks and the journal; the calls are made by whoever is given.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class SharedCalls:
         while (known := self._calls.get(digest)) is not None:
             # Several rows may wait for one future, and one that is cancelled must not cancel it for the others.
             result = known if isinstance(known, Result) else await asyncio.shield(known)
-            if result is not None and result.ok:
+            if result is not None and _is_settled(result):
                 return _shared(result, request)
         result = None if self._earlier is None else self._earlier(digest)
         if result is not None:
@@ -75,7 +76,7 @@ class SharedCalls:
         try:
             result = await call(request)
         finally:
-            if result is not None and result.ok:
+            if result is not None and _is_settled(result):
                 self._calls[digest] = msgspec.structs.replace(result, row=None)
             else:
                 del self._calls[digest]
@@ -83,8 +84,21 @@ class SharedCalls:
         return result
 
 
+def _is_settled(result: Result) -> bool:
+    """Whether another call for the same would come to no more."""
+    return result.error is None or not result.error.retryable
+
+
 def _shared(result: Result, request: Request) -> Result:
-    return Result(request, reply=result.reply, answer=result.answer, calls=0, attempts=0, shared_with=result.custom_id)
+    return Result(
+        request,
+        reply=result.reply,
+        error=result.error,
+        answer=result.answer,
+        calls=0,
+        attempts=0,
+        shared_with=result.custom_id,
+    )
 
 
 def earlier_answers(
