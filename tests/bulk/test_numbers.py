@@ -38,6 +38,7 @@ from aimlasync.errors import (
     APIConnectionError,
     APIResponseValidationError,
     APIStatusError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
@@ -313,6 +314,22 @@ def test_a_refused_request_stops_the_job_only_while_nothing_succeeded(kind: type
     assert not any(verdicts(StopRules(), [None, *refused * 5]))
     assert not any(verdicts(StopRules(alike=False), refused * 5))
     assert verdicts(StopRules(), [failed(UnsupportedRequestError)]) == [True]
+
+
+def test_what_identical_rows_share_counts_once() -> None:
+    reply: Any = None
+    for error, bound in (
+        (failed(BadRequestError), MAX_REFUSED),
+        (AnswerInvalidError("no", reply=reply), MAX_UNFIT),
+        (APITimeoutError("no", phase="attempt"), MAX_UNREACHED),
+    ):
+        rules = StopRules()
+        for _ in range(bound - 1):
+            assert rules.check(error) is None
+            assert not any(rules.check(error, is_shared=True) for _ in range(bound))
+        assert rules.check(error) is error
+    key = failed(AuthenticationError)
+    assert StopRules().check(key, is_shared=True) is key
 
 
 def test_paid_answers_that_are_all_in_vain_stop_a_job_whose_rows_are_alike() -> None:

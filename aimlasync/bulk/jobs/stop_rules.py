@@ -99,8 +99,13 @@ class StopRules:
         """The rows with these numbers are asked about next, and decide."""
         self._awaited = numbers
 
-    def check(self, error: AimlasyncError | None, number: int | None = None) -> AimlasyncError | None:
-        """Return the error of the row of this number if it must stop the job, None if the job may go on."""
+    def check(
+        self, error: AimlasyncError | None, number: int | None = None, *, is_shared: bool = False
+    ) -> AimlasyncError | None:
+        """Return the error of the row of this number if it must stop the job, None if the job may go on.
+
+        An error that an identical row has met `is_shared`: it counts once.
+        """
         if error is None:
             if self._has_failed or not self.succeeded:
                 self.succeeded = True
@@ -109,7 +114,8 @@ class StopRules:
                 self._has_failed = self.is_waiting = False
             return None
         self._has_failed = True
-        self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
+        if not is_shared:
+            self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
         if isinstance(error, _ALWAYS) or is_unpaid(error) or is_to_come_back(error):
             return error
         # Some servers forbid what is in a row with the status of a key that may not do this.
@@ -117,6 +123,8 @@ class StopRules:
             return error
         if isinstance(error, NotFoundError) and self._alike:
             return error
+        if is_shared and self.doubt is None:
+            return None
         if self._unreached >= MAX_UNREACHED:
             # Rows that hang may be like each other; a server that is gone is gone for all.
             is_slow = isinstance(error, APITimeoutError) and error.phase in ("attempt", "total")
