@@ -72,7 +72,8 @@ class CompletionEvents(Events[ChatCompletion]):
 
     chunk: chunk, snapshot. content.delta: delta, snapshot, parsed (what can be read of JSON so far). content.done:
     content, parsed. refusal.delta: delta, snapshot. refusal.done: refusal. tool_calls.function.arguments.delta: name,
-    index, arguments, arguments_delta, parsed_arguments. tool_calls.function.arguments.done: the same but the delta.
+    index, arguments, arguments_delta, parsed_arguments; the first one of a call may have no arguments yet.
+    tool_calls.function.arguments.done: the same but the delta.
     logprobs.content.delta and logprobs.refusal.delta: content or refusal, snapshot; .done without snapshot.
     The iteration raises what a stream's does and, where a type was asked for or a tool is strict, what `parse` raises.
     """
@@ -102,13 +103,13 @@ class CompletionEvents(Events[ChatCompletion]):
         reply = await self._stream.collect()
         if self._form is not None or self._tools:
             parse_completion(reply, self._form, self._tools)
-        for choice in self._choices.values():
-            for event in choice.end():
-                yield event
         self._final = reply
         for choice in reply.choices:
             if choice.message.content:
                 yield _event("content.done", content=choice.message.content, parsed=choice.message.parsed)
+            if choice.index in self._choices:
+                for event in self._choices[choice.index].end():
+                    yield event
 
 
 class _Chunk:
@@ -161,8 +162,6 @@ class _Choice:
             return []
         name, piece = name or function.name or "", function.arguments or ""
         self._calls[index] = name, arguments + piece
-        if not piece:
-            return []
         said = _call(name, index, arguments + piece, read_begun(arguments + piece) if name in self._tools else None)
         return [_event("tool_calls.function.arguments.delta", **said, arguments_delta=piece)]
 

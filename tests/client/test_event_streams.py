@@ -66,6 +66,7 @@ async def test_calls_come_as_arguments_and_are_done_each() -> None:
     events, reply = await events_of(script, tools=(tool for tool in (strict, loose)))
     deltas = [e for e in events if e.type == "tool_calls.function.arguments.delta"]
     assert [(e.name, e.index, e.arguments_delta, e.arguments) for e in deltas] == [
+        ("f", 0, "", ""),
         ("f", 0, '{"a"', '{"a"'),
         ("f", 0, ": 1}", '{"a": 1}'),
         ("g", 1, "{}", "{}"),
@@ -73,6 +74,18 @@ async def test_calls_come_as_arguments_and_are_done_each() -> None:
     done = [e for e in events if e.type == "tool_calls.function.arguments.done"]
     assert [(e.name, e.parsed_arguments) for e in done] == [("f", {"a": 1}), ("g", None)]
     assert [each.function.name for each in reply.choices[0].message.tool_calls] == ["f", "g"]
+
+
+async def test_the_text_before_a_call_is_done_before_the_call_is() -> None:
+    script = chunks({"content": "Let me look."}, call(0, name="f", arguments="{}"), finish="tool_calls")
+    events, _ = await events_of(script)
+    kinds = [event.type for event in events if event.type != "chunk"]
+    assert kinds == [
+        "content.delta",
+        "tool_calls.function.arguments.delta",
+        "content.done",
+        "tool_calls.function.arguments.done",
+    ]
 
 
 async def test_refusals_and_logprobs_have_events() -> None:
