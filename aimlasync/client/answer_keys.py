@@ -15,7 +15,7 @@ import msgspec
 
 from aimlasync.client.call import Call
 from aimlasync.endpoints.providers import Api
-from aimlasync.wire.objects import plain
+from aimlasync.wire.json_text import plain
 from aimlasync.wire.request_body import encode_request
 
 # Raised where the keys, or the values, mean something else than before.

@@ -35,7 +35,7 @@ from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
-from aimlasync.wire.objects import plain
+from aimlasync.wire.json_text import plain
 from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:

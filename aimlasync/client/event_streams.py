@@ -19,8 +19,10 @@ from aimlasync.structured.parse import parse_completion, parse_response, value_o
 from aimlasync.structured.schema import Format, format_of
 from aimlasync.structured.text_format import asked_for
 from aimlasync.structured.tool_arguments import Read, readers_of
+from aimlasync.wire.as_sent import dump
 from aimlasync.wire.base import Object, Reply
 from aimlasync.wire.begun_json import read_begun
+from aimlasync.wire.pydantic_names import PydanticNames
 
 W = TypeVar("W", bound=Reply)
 E = TypeVar("E", bound="Events[Any]")
@@ -112,7 +114,16 @@ class CompletionEvents(Events[ChatCompletion]):
                     yield event
 
 
-class _Chunk:
+class _Event(Object):
+    """An event of what has arrived; structs of a reply in it come out of a dump as they were sent."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: dump(value) for name, value in self.items()}
+
+
+class _Chunk(PydanticNames):
     """The event of a chunk; the snapshot is made when it is read."""
 
     type = "chunk"
@@ -124,6 +135,9 @@ class _Chunk:
     @property
     def snapshot(self) -> Any:
         return self._stream.so_far()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"type": self.type, "chunk": self.chunk.to_dict(), "snapshot": self.snapshot.to_dict()}
 
 
 class _Choice:
@@ -213,7 +227,7 @@ def _call(name: str, index: int, arguments: str, parsed: Any) -> dict[str, Any]:
 
 
 def _event(kind: str, **fields: Any) -> Object:
-    return Object(type=kind, **fields)
+    return _Event(type=kind, **fields)
 
 
 class Opened(Generic[E]):

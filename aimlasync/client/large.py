@@ -16,7 +16,7 @@ import msgspec
 
 from aimlasync.chat.types import ChatCompletion, Choice, TokenLogprob, decode_completion
 from aimlasync.errors import APIResponseValidationError
-from aimlasync.wire.objects import plain
+from aimlasync.wire.json_text import plain
 from aimlasync.wire.reading import LOST, Place, build
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -3,11 +3,14 @@
 It may import `headers`, `info` and `errors`.
 
     base          the base of all structs, which keeps fields that it does not declare
-    objects       JSON in and out, and objects that no struct describes
+    json_text     JSON in and out
+    objects       objects that no struct describes
     reading       reads JSON into structs where a field is unknown or has another type
     undeclared    makes structs of a value, and keeps the fields that they do not declare
     as_sent       from a struct back to the JSON that the server sent
     dumped        dumps with the options of pydantic's `model_dump`
+    pydantic_names   the methods of pydantic that users of AsyncOpenAI know
+    pydantic_fields  structs as fields of pydantic's models, and as what FastAPI returns
     request_body  a request as the bytes that are sent
     models        the model catalogue, and the account's balance
     error_bodies  from the body of an error response to an error of `errors`

@@ -1,8 +1,8 @@
 """From a struct back to JSON: what the server sent, and what the caller changed since.
 
 The JSON of a received struct is found by its `Place`. Fields that still have the value that it says are taken from it,
-so nulls, defaults, spellings and unknown fields come out as they came. It has no I/O. It may import `wire.objects` and
-`wire.reading`.
+so nulls, defaults, spellings and unknown fields come out as they came. It has no I/O. It may import `wire.json_text`,
+`wire.objects` and `wire.reading`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import msgspec
 
-from aimlasync.wire.objects import Unknown, plain, plain_value
+from aimlasync.wire.json_text import plain, plain_value
+from aimlasync.wire.objects import Unknown
 from aimlasync.wire.reading import Place, Placed, build, fields_of
 
 _SIMPLE = (str, int, float, bool, type(None))

@@ -9,70 +9,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, TypedDict, Unpack, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 import msgspec
 
 from aimlasync.info import Info
 from aimlasync.wire.as_sent import as_sent, beside
-from aimlasync.wire.objects import Json, Object, Unknown, encode, plain, plain_value
+from aimlasync.wire.json_text import encode, plain, plain_value
+from aimlasync.wire.objects import Json, Object, Unknown
+from aimlasync.wire.pydantic_names import PydanticNames
 from aimlasync.wire.reading import Place, Placed, decode, read, repair
 
 __all__ = ["Json", "Meta", "MetaUsage", "Object", "Open", "Received", "Reply", "Unknown", "UsageExtras", "Wire"]
 __all__ += ["decode", "encode", "plain", "read", "repair"]
 
 
-class Dump(TypedDict, total=False):
-    """Options of `model_dump`, as pydantic has them."""
-
-    include: Any
-    exclude: Any
-    exclude_unset: bool
-    exclude_defaults: bool
-    exclude_none: bool
-    # They change nothing here.
-    context: Any
-    fallback: Any
-    round_trip: bool
-    serialize_as_any: bool
-    warnings: bool | str
-
-
-class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Wire(PydanticNames, msgspec.Struct, kw_only=True, omit_defaults=True):
     """Base of the wire structs. A field that was not sent has its default, and a default is not encoded."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists of the fields that are set."""
         return cast(dict[str, Any], msgspec.to_builtins(self, enc_hook=plain_value))
-
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Return `to_dict` as JSON text."""
-        if indent is None:
-            return encode(self.to_dict()).decode()
-        from aimlasync.wire.dumped import as_text
-
-        return as_text(self.to_dict(), indent)
-
-    # What AsyncOpenAI's users know of pydantic.
-
-    def model_dump(
-        self, *, mode: str = "json", by_alias: bool | None = None, **options: Unpack[Dump]
-    ) -> dict[str, Any]:
-        """Return `to_dict()` with all the keys of AsyncOpenAI's dump, None where nothing was sent.
-
-        The options are pydantic's; `mode`, `by_alias`, `warnings` and the like change nothing here.
-        """
-        from aimlasync.wire.dumped import dump
-
-        return dump(self, **options)
-
-    def model_dump_json(
-        self, *, indent: int | None = None, by_alias: bool | None = None, **options: Unpack[Dump]
-    ) -> str:
-        """Return `model_dump` as JSON text."""
-        from aimlasync.wire.dumped import dump_json
-
-        return dump_json(self, indent=indent, **options)
 
     @property
     def model_extra(self) -> dict[str, Any]:
@@ -93,12 +50,12 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
             setattr(made, name, value)
         return made
 
-    json = model_dump_json
+    json = PydanticNames.model_dump_json
     copy = model_copy
 
 
 # In the class, the name would stand for the method in every annotation.
-setattr(Wire, "dict", Wire.model_dump)  # noqa: B010
+setattr(Wire, "dict", PydanticNames.model_dump)  # noqa: B010
 
 
 class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
@@ -120,6 +77,30 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
         made = cast(Self, read(data.encode() if isinstance(data, str) else bytes(data), cls))
         made.settle()
         return made
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> Self:
+        """Return `obj` if it is one, else the struct of an object of JSON. Raises ValueError for anything else."""
+        if isinstance(obj, cls):
+            return obj
+        if not isinstance(obj, Mapping):
+            raise ValueError(f"{cls.__name__} is made of a JSON object, not of a {type(obj).__name__}")
+        return cls.from_json(encode(obj))
+
+    @classmethod
+    def model_validate_json(cls, json_data: bytes | str, **_: Any) -> Self:
+        """Return what `to_json` or `model_dump_json` saved. Raises ValueError for data that is no JSON object."""
+        return cls.from_json(json_data)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from aimlasync.wire.pydantic_fields import schema_of
+
+        return schema_of(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        return {"type": "object", "title": cls.__name__}
 
     def settle(self) -> None:
         """Compute what a server may leave out, after the fields were read."""

@@ -1,7 +1,7 @@
 """What pydantic's methods return for a reply of AsyncOpenAI, for our structs: `model_dump` and its options, and more.
 
 `to_dict` returns what the server sent. A dump also has the keys that AsyncOpenAI's model of the object has, with None
-where nothing was sent. It has no I/O. It may import `wire.as_sent`.
+where nothing was sent. It has no I/O. It may import `wire.json_text`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from aimlasync.wire.objects import encode, plain_value
+from aimlasync.wire.json_text import encode, plain_value
 
 # The keys that the SDK's models have had for years; those that a server always sends are among them. A class that is
 # not named here is dumped with what was sent.
@@ -71,15 +71,13 @@ def dump(
     exclude_none: bool = False,
     **_: Any,
 ) -> dict[str, Any]:
-    """Return a struct as plain dicts and lists, with the options of pydantic's `model_dump`."""
+    """Return a struct, or an object without one, as plain dicts and lists, by options of pydantic's `model_dump`."""
     made = struct.to_dict()
+    if not isinstance(struct, msgspec.Struct):
+        made = _without_nulls(made) if exclude_none or exclude_defaults else made
+        return cast(dict[str, Any], _chosen(made, _EVERY if include is None else include, exclude))
     _shape(struct, made, fill=not (exclude_unset or exclude_defaults), nulls=not (exclude_none or exclude_defaults))
     return cast(dict[str, Any], _chosen(made, _EVERY if include is None else include, exclude))
-
-
-def dump_json(struct: Any, *, indent: int | None = None, **options: Any) -> str:
-    """Return `dump` as JSON text."""
-    return as_text(dump(struct, **options), indent)
 
 
 def as_text(value: Any, indent: int | None) -> str:
@@ -119,6 +117,12 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
     if not nulls:
         for name in [name for name, value in made.items() if value is None]:
             del made[name]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

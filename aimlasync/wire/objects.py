@@ -1,23 +1,21 @@
-"""JSON in and out, and the objects of a reply that no struct describes.
+"""The objects of a reply that no struct describes.
 
 `Object` is a dict whose keys are attributes too; `Unknown` is an item, part or event of an unknown `type`. It works on
-bytes and values, without I/O, and imports nothing of this library.
+bytes and values, without I/O. It may import `wire.json_text` and `wire.pydantic_names`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from io import IOBase
 from operator import is_not
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, get_origin
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
 
+from aimlasync.wire.json_text import plain, plain_value
+from aimlasync.wire.pydantic_names import PydanticNames
 
-class Object(dict[str, Any]):
+
+class Object(dict[str, Any], PydanticNames):
     """A JSON object that no struct describes: a dict whose keys are readable as attributes, at any depth.
 
     A key that is the name of a dict's method, such as "items", is read by `["items"]` alone.
@@ -63,7 +61,7 @@ def open_up(value: Any) -> Any:
     return value
 
 
-class Unknown:
+class Unknown(PydanticNames):
     """An item, part or event of an unknown `type`, kept as the server sent it; its fields are attributes."""
 
     __slots__ = ("_object", "raw", "type")
@@ -127,67 +125,3 @@ else:
 def json_hook(_: type, value: Any) -> Any:
     """Return the value of a field of type `Json`, for the `dec_hook` of msgspec."""
     return Object(value) if type(value) is dict else open_up(value)
-
-
-def plain_value(value: Any) -> Any:
-    """Convert values that msgspec cannot encode.
-
-    They are `Unknown`, mappings, pydantic models, numbers of numpy, and iterables such as generators.
-    """
-    if isinstance(value, Unknown):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, type) or get_origin(value) is not None:
-        name = value.__qualname__ if isinstance(value, type) else value
-        raise TypeError(
-            f"cannot send the type {name} as JSON; parse() takes one, as response_format= of chat, text_format= of "
-            "responses"
-        )
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", exclude_unset=True)
-    if getattr(value, "shape", None) == () and (number := getattr(value, "item", None)) is not None:
-        return number()
-    if isinstance(value, Iterable) and not isinstance(value, IOBase):
-        return list(value)
-    if isinstance(value, (FunctionType, MethodType)):
-        raise TypeError(f"cannot send the function {value.__qualname__} as JSON; agents.run() takes functions as tools")
-    raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=plain_value)
-encode = _encoder.encode
-"""Encode any request or struct to JSON bytes."""
-
-
-_HALF = re.compile("[\ud800-\udfff]")
-
-
-def plain(raw: bytes) -> Any:
-    """Read JSON, including the invalid JSON that servers send.
-
-    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; control characters stand
-    for themselves; a byte order mark is skipped; UTF-16 and UTF-32 are told by their first bytes. Raises
-    msgspec.DecodeError for anything else that is no JSON.
-    """
-    try:
-        return msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        value = json.loads(
-            raw.decode(json.detect_encoding(raw), "replace"),
-            parse_constant=lambda _: None,
-            parse_float=_finite,
-            strict=False,
-        )
-        return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-    raise msgspec.DecodeError(problem)
-
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if abs(value) != float("inf") else None

@@ -3,7 +3,8 @@
 A decoder of msgspec with the exact types is tried first; it is fast, and refuses what it would lose. `read` then reads
 the plain value: where the types fit but for unknown fields, `wire.undeclared` does it, and otherwise a walk keeps every
 field that fits. So `usage: null`, a number in a code or a missing index never costs the answer. It works on bytes and
-values, without I/O. It may import `wire.objects` and `wire.undeclared`.
+values, without I/O. It may import `wire.json_text`, `wire.objects` and
+`wire.undeclared`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from aimlasync.wire.objects import AnyJson, Object, Unknown, encode, json_hook, open_up, plain
+from aimlasync.wire.json_text import encode, plain
+from aimlasync.wire.objects import AnyJson, Object, Unknown, json_hook, open_up
 from aimlasync.wire.undeclared import fitted
 
 S = TypeVar("S", bound=msgspec.Struct)

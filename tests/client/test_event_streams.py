@@ -76,6 +76,15 @@ async def test_calls_come_as_arguments_and_are_done_each() -> None:
     assert [each.function.name for each in reply.choices[0].message.tool_calls] == ["f", "g"]
 
 
+async def test_events_dump_themselves_with_all_that_the_server_sent() -> None:
+    events, reply = await events_of(chunks({"content": "Hi", "mood": "calm"}, logprobs={"content": [{"token": "Hi"}]}))
+    said = {event.type: json.loads(event.model_dump_json(exclude_none=True)) for event in events}
+    assert {kind: each["type"] for kind, each in said.items()} == {kind: kind for kind in said}
+    assert events[0].model_dump()["chunk"]["choices"][0]["delta"] == {"content": "Hi", "mood": "calm"}
+    assert said["logprobs.content.delta"]["content"][0]["token"] == "Hi"
+    assert said["chunk"]["snapshot"]["choices"][0]["message"]["content"] == reply.text == "Hi"
+
+
 async def test_the_text_before_a_call_is_done_before_the_call_is() -> None:
     script = chunks({"content": "Let me look."}, call(0, name="f", arguments="{}"), finish="tool_calls")
     events, _ = await events_of(script)
