@@ -55,7 +55,9 @@ class AsyncClient(OpenAINames):
     """A client for chat/completions and responses; one per running event loop, shared by all its tasks.
 
     Keys come from AIML_API_KEY, BYTESPIKE_API_KEY or OPENAI_API_KEY, the first that is set, unless `api_key` or
-    `endpoints` says otherwise. `api_key` may be a function, also an async one, that is called before each attempt.
+    `endpoints` says otherwise. An `api_key` goes to the AI/ML API unless it is another vendor's by its look, or the
+    environment has OPENAI_BASE_URL and nothing of a vendor. `api_key` may be a function, also an async one, that is
+    called before each attempt.
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
     at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;

@@ -174,7 +174,8 @@ def default_endpoints(
     is the endpoint: a vendor's key from the environment is sent to it only if it is that vendor's host or loopback, and
     a server of no known vendor needs no key. Without `base_url`, the AI/ML API is the endpoint if its key is set, else
     ByteSpike, else OpenAI; a key that begins with sk-byts- belongs to ByteSpike, and one that begins like OpenAI's, or
-    is in OPENAI_API_KEY, to OpenAI.
+    is in OPENAI_API_KEY, to OpenAI. Any other `api_key` goes to OPENAI_BASE_URL where that is set and nothing of a
+    vendor is, else to the AI/ML API.
     Raises AimlasyncError, naming the variables, when there is no key.
     """
     key = _clean_key(api_key) or (None if key_variable is None else _clean_key(_named_key(key_variable)))
@@ -197,7 +198,7 @@ def default_endpoints(
     if key is not None:
         if _begins(key, "sk-byts-"):
             return [Endpoint.bytespike(api_key=key, allow_http=allow_http)]
-        if _begins(key, *_OPENAI_KEYS) or _is_in(_OPENAI, key):
+        if _begins(key, *_OPENAI_KEYS) or _is_in(_OPENAI, key) or _names_another_server():
             return [_openai(key, allow_http)]
         return [Endpoint.aimlapi(api_key=key, allow_http=allow_http)]
     if _key_variable(AIMLAPI):
@@ -239,6 +240,12 @@ def _is_in(vendor: Provider, key: Secret | KeySource) -> bool:
         if isinstance(key, Secret) and os.environ.get(name, "").strip() == key.reveal()
     ]
     return holders == [vendor]
+
+
+def _names_another_server() -> bool:
+    """Whether the environment has OPENAI_BASE_URL, and no key or URL of a vendor."""
+    set_to = (os.environ.get(each.url_variable or "", "").strip() or _key_variable(each) for each in VENDORS)
+    return bool(os.environ.get("OPENAI_BASE_URL", "").strip()) and not any(set_to)
 
 
 def _key_variable(vendor: Provider) -> str | None:

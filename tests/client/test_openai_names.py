@@ -110,6 +110,23 @@ def test_openais_variables_are_read_last(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_endpoints("a-key", None, allow_http=False)[0].name == "aimlapi"
 
 
+def test_a_key_that_is_passed_goes_to_the_only_server_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, no_vendor: None
+) -> None:
+    async def fetched() -> str:
+        return "a-key"
+
+    assert default_endpoints("a-key", None, allow_http=False)[0].name == "aimlapi"
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
+    for key in ("a-key", fetched):
+        assert default_endpoints(key, None, allow_http=False)[0].base_url == "https://gateway.example/v1"
+    assert default_endpoints("sk-byts-1", None, allow_http=False)[0].name == "bytespike"
+    for variable, value in {"BYTESPIKE_API_KEY": "sk-byts-2", "AIML_API_URL": "http://127.0.0.1:9/v1"}.items():
+        with monkeypatch.context() as more:
+            more.setenv(variable, value)
+            assert default_endpoints("a-key", None, allow_http=False)[0].name == "aimlapi"
+
+
 def test_a_vendor_that_openais_url_names_is_that_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
     set_openai(monkeypatch, OPENAI_BASE_URL="https://api.aimlapi.com/v1")
     for url in (None, "https://api.aimlapi.com/v1"):
