@@ -108,7 +108,7 @@ async def _stored(
 
 def _page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
     """Return a page of input items, the newest first unless `order` says otherwise."""
-    named = [{"id": f"msg_input_{number}", **item} for number, item in enumerate(items)]
+    named = [{"id": f"msg_input_{number}", **_resource(item)} for number, item in enumerate(items)]
     if query.get("order") != "asc":
         named.reverse()
     ids = [item["id"] for item in named]
@@ -142,3 +142,14 @@ def _balance(state: State) -> dict[str, Any]:
         },
         "allowed_models": [{"id": id, "quota_used_usd": 0.0} for id in state.vendor.provider.models],
     }
+
+
+def _resource(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an input item as the API lists it: a message has its type, and its text as a part."""
+    if "role" not in item:
+        return item
+    content = item.get("content")
+    if isinstance(content, str):
+        part = "output_text" if item["role"] == "assistant" else "input_text"
+        content = [{"type": part, "text": content}]
+    return {"type": "message", "status": "completed", **item, "content": content}

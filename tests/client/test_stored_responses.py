@@ -166,8 +166,15 @@ async def test_input_items_are_paged_through(fast: Any) -> None:
     made = await client.responses.create(model="m", input=items, store=True)
     page = await client.responses.input_items(made, limit=2)
     assert (len(page.data), page.has_more, page.info.status) == (2, True, 200)
-    found = [item.content async for item in client.responses.input_items.list(made.id, limit=2, order="asc")]
+    found = [item.content[0].text async for item in client.responses.input_items.list(made.id, limit=2, order="asc")]
     assert found == [f"number {n}" for n in range(5)]
+    assert page.data[0].to_dict() == {
+        "id": "msg_input_4",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "number 4"}],
+    }
     assert [one.path for one in simulator.ledger][-3:] == [f"/v1/responses/{made.id}/input_items"] * 3
 
 
