@@ -75,8 +75,8 @@ def dump(
     made = struct.to_dict()
     if not isinstance(struct, msgspec.Struct):
         made = _without_nulls(made) if exclude_none or exclude_defaults else made
-        return cast(dict[str, Any], _chosen(made, _EVERY if include is None else include, exclude))
-    _shape(struct, made, fill=not (exclude_unset or exclude_defaults), nulls=not (exclude_none or exclude_defaults))
+    else:
+        _shape(struct, made, fill=not (exclude_unset or exclude_defaults), nulls=not (exclude_none or exclude_defaults))
     return cast(dict[str, Any], _chosen(made, _EVERY if include is None else include, exclude))
 
 
@@ -102,6 +102,8 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
         value, inner = getattr(struct, field), made.get(name)
         if isinstance(value, msgspec.Struct) and isinstance(inner, dict):
             _shape(value, inner, fill=fill, nulls=nulls)
+        elif isinstance(inner, dict) and not nulls:
+            made[name] = _without_nulls(inner)
         elif isinstance(value, list) and isinstance(inner, list):
             for one, inside in zip(value, inner, strict=False):
                 if isinstance(one, msgspec.Struct) and isinstance(inside, dict):
@@ -119,10 +121,9 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
             del made[name]
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+def _without_nulls(made: dict[str, Any]) -> dict[str, Any]:
+    # Not in what is inside: a schema may mean its null.
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

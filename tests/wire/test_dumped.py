@@ -104,6 +104,16 @@ def test_a_dump_has_the_keys_that_the_sdk_has(value: dict[str, Any], options: di
     assert json.loads(ours(value).model_dump_json(**options)) == mine
 
 
+def test_nulls_of_objects_without_a_struct_are_left_out_too_but_not_those_of_a_schema() -> None:
+    schema = {"type": "object", "properties": {"a": {"default": None}}}
+    form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
+    value = {**RESPONSE, "reasoning": {"effort": "low", "summary": None}, "text": {"format": form, "verbosity": None}}
+    mine, theirs = (made.model_dump(exclude_none=True) for made in (ours(value), of_sdk(value)))
+    assert mine["reasoning"] == theirs["reasoning"] == {"effort": "low"}
+    assert mine["text"] == {"format": form}
+    assert ours(value).model_dump()["reasoning"] == {"effort": "low", "summary": None}
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -22,7 +22,7 @@ from aimlasync.wire.objects import Unknown
 from tests.wire.test_dumped import CHAT, RESPONSE
 
 REPLY = decode_completion(json.dumps(CHAT).encode())
-NEW_ITEM = {"type": "telepathy_call", "id": "t", "thought": {"of": "tea", "depth": None}}
+NEW_ITEM = {"type": "telepathy_call", "id": "t", "mood": None, "thought": {"of": "tea", "depth": None}}
 RESPONSE_WITH_NEW = decode_response(json.dumps({**RESPONSE, "output": [*RESPONSE["output"], NEW_ITEM]}).encode())
 
 
@@ -59,7 +59,7 @@ def test_a_model_dumps_structs_as_they_dump_themselves() -> None:
     assert json.loads(FULL.model_dump_json()) == dumped
     sparse = FULL.model_dump(exclude_none=True)
     assert sparse["reply"] == REPLY.model_dump(exclude_none=True)
-    assert sparse["items"][-1] == {**NEW_ITEM, "thought": {"of": "tea"}}
+    assert sparse["items"][-1] == {"type": "telepathy_call", "id": "t", "thought": {"of": "tea", "depth": None}}
     assert to_jsonable_python([REPLY]) == [REPLY.model_dump()]
 
 
