@@ -18,6 +18,7 @@ from aimlasync.chat.types import (
     Logprobs,
     Usage,
 )
+from aimlasync.plain_stores import plainly_stored
 from aimlasync.wire.base import Json, Meta, Open, Received
 from aimlasync.wire.objects import json_hook
 from aimlasync.wire.reading import build, read
@@ -47,6 +48,7 @@ class ToolCallDelta(Open):
     custom: CustomDelta | None = None
 
 
+@plainly_stored
 class Delta(Open):
     """What a chunk adds to a message."""
 
@@ -59,6 +61,7 @@ class Delta(Open):
     annotations: list[Annotation] | None = None
 
 
+@plainly_stored
 class ChunkChoice(Open):
     """What a chunk adds to one choice; `delta` is never None, also where the server leaves it out."""
 
@@ -80,6 +83,7 @@ class GroqTail(Open):
     usage: Usage | None = None
 
 
+@plainly_stored
 class ChatCompletionChunk(Received):
     """One chunk of a stream; the last ones may have usage or cost and no choices."""
 

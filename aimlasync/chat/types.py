@@ -16,6 +16,7 @@ import msgspec
 from aimlasync.chat.endings import UNSAID, ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
+from aimlasync.plain_stores import plainly_stored
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire
 from aimlasync.wire.objects import json_hook
 
@@ -248,6 +249,7 @@ class Logprobs(Open):
     refusal: list[TokenLogprob] | None = None
 
 
+@plainly_stored
 class Message(Open):
     """The assistant's message; may be sent back as it is, in `messages` of the next call."""
 
@@ -266,6 +268,7 @@ class Message(Open):
         return self.__dict__.get("parsed")
 
 
+@plainly_stored
 class Choice(Open):
     """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word of the server's own."""
 
@@ -307,6 +310,7 @@ class CompletionTokensDetails(Open):
     rejected_prediction_tokens: int | None = None
 
 
+@plainly_stored
 class Usage(UsageExtras):
     """Tokens as the vendor reports them."""
 
@@ -320,6 +324,7 @@ class Usage(UsageExtras):
     output_tokens: int | None = None
 
 
+@plainly_stored
 class ChatCompletion(Reply):
     """The whole reply of a chat call.
 

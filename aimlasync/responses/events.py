@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
+from aimlasync.plain_stores import plainly_stored
 from aimlasync.responses.items import OutputItem, OutputMessage, OutputText, Part, SummaryText
 from aimlasync.responses.types import Response, complete
 from aimlasync.wire.base import Json, Received, Unknown, read
@@ -110,6 +111,7 @@ class ResponseContentPartDoneEvent(_PartEvent, tag_field="type", tag="response.c
     type: ClassVar[Literal["response.content_part.done"]]
 
 
+@plainly_stored
 class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_text.delta"):
     """A piece of the answer's text."""
 

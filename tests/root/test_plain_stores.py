@@ -7,10 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, Delta
+from aimlasync.chat.types import ChatCompletion, Choice, Message, Usage
 from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints.lane import Permit
 from aimlasync.info import Info, Timing
 from aimlasync.plain_stores import plainly_stored
+from aimlasync.responses.events import ResponseTextDeltaEvent
 from aimlasync.transport.reply import Reply
 
 
@@ -20,7 +23,11 @@ class Node(msgspec.Struct, weakref=True):
     name: str = "a"
 
 
-@pytest.mark.parametrize("struct", [Node, Attempt, Call, Info, Permit, Reply, Timing])
+OF_A_CALL = [Attempt, Call, Info, Permit, Reply, Timing]
+OF_A_REPLY = [ChatCompletion, Choice, Message, Usage, ChatCompletionChunk, ChunkChoice, Delta, ResponseTextDeltaEvent]
+
+
+@pytest.mark.parametrize("struct", [Node, *OF_A_CALL, *OF_A_REPLY])
 def test_fields_are_assigned_as_those_of_any_class(struct: Any) -> None:
     assert struct.__setattr__ is object.__setattr__
     assert struct.__delattr__ is object.__delattr__
