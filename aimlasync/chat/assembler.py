@@ -214,8 +214,10 @@ class Assembler:
         if usage is not None:
             # Usage on several chunks is cumulative: the last one counts, and they are not summed.
             self._usage = usage
-        elif chunk.x_groq is not None:
-            self._usage = chunk.x_groq.usage or self._usage
+        if (groq := chunk.x_groq) is not None:
+            if usage is None:
+                self._usage = groq.usage or self._usage
+            self._more["x_groq"] = self._more.get("x_groq", {}) | groq.to_dict()
         if meta is not None:
             self._meta = meta
         self.aside = None if choices else chunk

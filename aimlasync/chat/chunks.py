@@ -78,9 +78,11 @@ class ChunkChoice(Open):
 
 
 class GroqTail(Open):
-    """Groq's own block in the last chunk."""
+    """Groq's own block in the first and the last chunk."""
 
     usage: Usage | None = None
+    error: Json = None
+    """Why the stream was stopped early."""
 
 
 @plainly_stored

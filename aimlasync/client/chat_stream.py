@@ -46,6 +46,9 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         if piece.error or piece.object == "error" or event == "error":
             self._error(piece.to_dict(), data)
             return
+        if piece.x_groq is not None and piece.x_groq.error:
+            self._error({"error": piece.x_groq.error}, data)
+            return
         if not piece.choices and _is_heartbeat(piece, event):
             return
         if not self._says_something and self._take_first(piece, data):

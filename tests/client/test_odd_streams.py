@@ -123,3 +123,23 @@ async def test_a_response_that_failed_is_no_answer_by_whatever_event_it_ends() -
             with pytest.raises(StreamError, match="boom") as caught:
                 await stream.collect()
         assert (caught.value.code, caught.value.partial.output_text) == ("server_error", "hello")
+
+
+async def test_a_stream_that_groq_stopped_early_is_no_answer() -> None:
+    stopped = chunk(x_groq={"id": "req_1", "error": "over capacity, try again in 3s"})
+    text, error = await read_chat(chunk("one", x_groq={"id": "req_1"}), stopped, DONE)
+    assert (text, type(error)) == ("one", StreamError)
+    assert "over capacity" in str(error)
+    assert isinstance(error, StreamError)
+    assert (error.retry_after, error.partial.x_groq) == (3, {"id": "req_1"})
+
+
+async def test_the_block_of_groq_is_in_the_whole_answer() -> None:
+    usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+    last = chunk(finish="stop", x_groq={"seed": 5, "error": None, "usage": usage})
+    async with raw_server(Script([chunk("one", x_groq={"id": "req_1"}), last, DONE])) as server:
+        async with connect(server) as client:
+            whole = await (await open_chat(client)).collect()
+    assert whole.to_dict()["x_groq"] == {"id": "req_1", "seed": 5, "error": None, "usage": usage}
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 3
