@@ -115,6 +115,9 @@ class _Growing:
             self.more = self.more or ({}, {})
             merge(self.more[0], vars(delta))
             update(self.more[1], vars(choice))
+            if vars(choice).get("error"):
+                # With whatever reason to finish, or with none.
+                return "error"
         return None if reason is None else given_up(reason, vars(choice).get("native_finish_reason") if open else None)
 
     def _leave_out(self, delta: Delta, message: Any) -> None:

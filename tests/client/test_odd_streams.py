@@ -143,3 +143,24 @@ async def test_the_block_of_groq_is_in_the_whole_answer() -> None:
     assert whole.to_dict()["x_groq"] == {"id": "req_1", "seed": 5, "error": None, "usage": usage}
     assert whole.usage is not None
     assert whole.usage.total_tokens == 3
+
+
+@pytest.mark.parametrize("finish", [None, "stop", "error"])
+async def test_an_error_in_a_choice_is_one_whatever_its_finish_reason(finish: str | None) -> None:
+    error = {"code": 502, "message": "upstream died"}
+    failed = data({"id": "c-7", "choices": [{"index": 0, "delta": {}, "finish_reason": finish, "error": error}]})
+    text, raised = await read_chat(chunk("one"), failed, DONE)
+    assert (text, type(raised)) == ("one", StreamError)
+    assert isinstance(raised, StreamError)
+    assert (raised.code, raised.retryable, raised.partial.text) == ("502", True, "one")
+    # Before anything was said, the call is tried again.
+    async with raw_server(Script([failed, DONE]), Script(GOOD)) as server:
+        async with connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+            assert (await (await open_chat(client)).collect()).text == "one two"
+        assert len(server.requests) == 2
+
+
+async def test_no_error_in_a_choice_is_none() -> None:
+    for nothing in (None, "", {}, False):
+        fine = data({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop", "error": nothing}]})
+        assert await read_chat(fine, DONE) == ("hi", None)
