@@ -6,6 +6,7 @@ structs of a stream are in `chat.chunks`, which is imported with the first strea
     types              messages, tools, the reply, and the parameters of `create`
     vendor_parameters  parameters of `create` that vendors have beyond OpenAI's
     endings            what a finish reason means, in the words of all vendors
+    bare_calls         tool calls without the object around their name and arguments
     parsed             a reply whose answer is a value, as type checkers see it
     chunks             the chunks of a stream, and their decoder
     repeats            reads chunks that repeat the one before but for their text

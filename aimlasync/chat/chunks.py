@@ -1,8 +1,8 @@
 """The chunks of a /chat/completions stream: structs and their decoder.
 
-It has no I/O. It may import `chat.endings`, `chat.types` and `wire.base`; `chat.assembler` joins chunks into a reply.
-Source: the `text/event-stream` schema of the AI/ML API's chat specs (2026-08). Servers send more than it allows: keys
-are missing or null, choices are empty, and usage and cost come in chunks of their own at the end.
+It has no I/O. It may import `chat.bare_calls`, `chat.endings`, `chat.types` and `wire.base`; `chat.assembler` joins
+chunks into a reply. Source: the `text/event-stream` schema of the AI/ML API's chat specs (2026-08). Servers send more
+than it allows: keys are missing or null, choices are empty, and usage and cost come in chunks of their own at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import cast
 
 import msgspec
 
+from aimlasync.chat.bare_calls import said_bare
 from aimlasync.chat.endings import UNSAID
 from aimlasync.chat.types import (
     Annotation,
@@ -47,6 +48,10 @@ class ToolCallDelta(Open):
     function: FunctionDelta | None = None
     custom: CustomDelta | None = None
 
+    def settle(self) -> None:
+        if self.function is None is self.custom and (said := said_bare(self)) is not None:
+            self.function = FunctionDelta(name=said[0], arguments=said[1])
+
 
 @plainly_stored
 class Delta(Open):
@@ -75,6 +80,8 @@ class ChunkChoice(Open):
     def settle(self) -> None:
         if self.finish_reason in UNSAID:
             self.finish_reason = None
+        for piece in self.delta.tool_calls or ():
+            piece.settle()
 
 
 class GroqTail(Open):

@@ -1,7 +1,7 @@
 """/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
 Every field may be missing or null but the few that the others depend on. It has no I/O. It may import
-`chat.endings`, `chat.vendor_parameters`, `config` and `wire.base`.
+`chat.bare_calls`, `chat.endings`, `chat.vendor_parameters`, `config` and `wire.base`.
 Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
 and what servers send beyond them.
 """
@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from aimlasync.chat.bare_calls import said_bare
 from aimlasync.chat.endings import UNSAID, ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
@@ -210,6 +211,10 @@ class ToolCall(Open):
     function: FunctionCall = _NO_FUNCTION
     custom: CustomCall | None = None
 
+    def settle(self) -> None:
+        if self.function is _NO_FUNCTION and self.custom is None and (said := said_bare(self)) is not None:
+            self.function = FunctionCall(name=said[0] or "", arguments=said[1] or "")
+
 
 class URLCitation(Open):
     """Where in the answer a web page is cited."""
@@ -284,6 +289,8 @@ class Choice(Open):
     def settle(self) -> None:
         if self.finish_reason in UNSAID:
             self.finish_reason = None
+        for call in self.message.tool_calls or ():
+            call.settle()
 
 
 class PromptTokensDetails(Open):
