@@ -126,7 +126,10 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         """Take in a whole response, from a server that does not stream."""
         self._unsaid = data
         if reply.status in (None, *RUNNING) and not self._is_background:
-            self._fail(no_answer(self._attempt, data, f"a response that is {reply.status or 'empty'}, not done"))
+            what = f"a response that is {reply.status or 'empty'}, not done"
+            if reply.status is not None and reply.id:
+                what = f"{what}; client.responses.wait({reply.id!r}) waits for it"
+            self._fail(no_answer(self._attempt, data, what))
             return
         if reply.error is not None:
             # A response that failed is an answer, and what it says of that comes from where keys are echoed.

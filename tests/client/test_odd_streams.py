@@ -161,6 +161,15 @@ async def test_an_error_in_a_choice_is_one_whatever_its_finish_reason(finish: st
 
 
 async def test_no_error_in_a_choice_is_none() -> None:
+    nothing: Any
     for nothing in (None, "", {}, False):
         fine = data({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop", "error": nothing}]})
         assert await read_chat(fine, DONE) == ("hi", None)
+
+
+async def test_a_response_that_runs_on_is_told_with_what_waits_for_it() -> None:
+    running = json.dumps({"id": "resp_7", "object": "response", "status": "in_progress", "output": []}).encode()
+    async with raw_server(Script([running], content_type="application/json")) as server, connect(server) as client:
+        for stream in (False, True):
+            with pytest.raises(APIResponseValidationError, match=r"in_progress, not done; .*wait\('resp_7'\) waits"):
+                await client.responses.create(model="m", input="hi", stream=stream)
