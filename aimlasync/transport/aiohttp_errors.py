@@ -84,8 +84,8 @@ def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None
     """Say what went wrong without the request in it; what was never sent is not billed."""
     where = f"{url.host}:{url.port}"
     unused = _unused_proxy(url) if proxy is None else ""
+    by = f" through the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
     if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
-        by = f" through the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
         said = f"no connection to {where}{by} within the connect timeout{unused}"
         return APITimeoutError(said, phase="connect", billed=False)
     if isinstance(error, aiohttp.ClientSSLError):
@@ -103,7 +103,12 @@ def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None
             where = f"the proxy {error.host}:{error.port}, which is the way to {where}"
         return APIConnectionError(f"could not connect to {where}: {reason}{unused}", billed=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
+        refused = APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
+        # With 407 it wants another password, with 403 no such connection.
+        refused.retryable = error.status >= 500 or error.status == 429
+        return refused
+    # Either of them may have done what follows.
+    where += by
     if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
         if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, (str, NoneType)):
             # What there is of a head.

@@ -53,6 +53,37 @@ async def test_a_proxy_that_is_down_is_named() -> None:
                 await client.chat.completions.create(model="m", messages=[])
 
 
+@pytest.mark.parametrize(
+    ("head", "words", "sent"),
+    [
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            "the proxy refused .* HTTP 407",
+            1,
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "the proxy refused .* HTTP 403", 1),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "the proxy refused .* HTTP 502", 2),
+        (
+            b"SSH-2.0-OpenSSH\r\n",
+            r"api.example.com:443 through the proxy 127\.0\.0\.1:\d+ sent something .* not HTTP",
+            1,
+        ),
+        (b"", r"api.example.com:443 through the proxy 127\.0\.0\.1:\d+ closed the connection", 2),
+    ],
+)
+async def test_what_a_proxy_says_to_a_connection_is_told(head: bytes, words: str, sent: int) -> None:
+    async with raw_server(Script(head=head)) as proxy:
+        retry = Retry(attempts=2, base=0.01)
+        through = f"http://user:s3cret@127.0.0.1:{proxy.port}"
+        async with AsyncClient(
+            api_key="k", base_url="https://api.example.com/v1", proxy=through, retry=retry
+        ) as client:
+            with pytest.raises(APIConnectionError, match=words) as refused:
+                await client.chat.completions.create(model="m", messages=[])
+        assert len(proxy.requests) == sent
+        assert "s3cret" not in str(refused.value)
+
+
 class _Refused(OSError):
     errno = 111
     strerror = "Connection refused"
