@@ -133,8 +133,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     def _error_aside(self) -> Any:
         # DashScope, FastAPI and others tell of a failure in a way of their own, and gateways put their mark behind it.
         aside = self._assembler.aside
-        # What says this instead of an answer is told by `_no_answer`.
-        body = None if aside is None or not self._says_something else aside.to_dict()
+        body = None if aside is None else aside.to_dict()
         return body if read_error(body).message else None
 
     def _last_words(self) -> str:

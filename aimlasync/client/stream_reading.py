@@ -246,7 +246,10 @@ class StreamReading(Generic[P, W]):
 
     def _done(self) -> None:
         """The server says that there is no more."""
-        error = None if self._assembler.finished else self._bare_error() or self._error_aside()
+        error = None if self._assembler.finished else self._bare_error()
+        if error is None and self._says_something and not self._assembler.finished:
+            # What says this instead of an answer is told by `_no_answer`.
+            error = self._error_aside()
         if error is None:
             self._finish()
         else:
@@ -262,7 +265,7 @@ class StreamReading(Generic[P, W]):
             self._fail(not_json(self._attempt, bytes(body.head)))
         elif not self._says_something and (self.is_lines or status_in(self._last_said()) is not None):
             self._fail(self._no_answer())
-        elif (error := self._bare_error()) is not None:
+        elif (error := self._bare_error() or (None if self._says_something else self._error_aside())) is not None:
             self._error(error, b"")
         elif self._is_first:
             began = excerpt(body.head.decode("utf-8", "replace"))
@@ -287,7 +290,7 @@ class StreamReading(Generic[P, W]):
         return f": {excerpt(said)}" if said else ""
 
     def _error_aside(self) -> Any:
-        """Return an object that ended the answer though nothing in it is named "error", None without one."""
+        """Return the last object if it tells of a failure though nothing in it is named "error", None without one."""
         return None
 
     def _bare_error(self) -> Any:

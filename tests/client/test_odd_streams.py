@@ -173,3 +173,26 @@ async def test_a_response_that_runs_on_is_told_with_what_waits_for_it() -> None:
         for stream in (False, True):
             with pytest.raises(APIResponseValidationError, match=r"in_progress, not done; .*wait\('resp_7'\) waits"):
                 await client.responses.create(model="m", input="hi", stream=stream)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "retryable"),
+    [
+        # DashScope, and a gateway.
+        (
+            {"code": "DataInspectionFailed", "message": "it may contain inappropriate content"},
+            "DataInspectionFailed",
+            False,
+        ),
+        ({"code": "InternalError.Algo", "message": "it broke", "request_id": "r"}, "InternalError.Algo", True),
+        ({"detail": "busy, try again in 2s"}, None, True),
+    ],
+)
+async def test_a_failure_in_place_of_an_answer_is_told_by_all_that_it_says(
+    said: dict[str, Any], code: str | None, retryable: bool
+) -> None:
+    text, error = await read_chat(data(said))
+    assert (text, type(error)) == ("", StreamError)
+    assert isinstance(error, StreamError)
+    assert (error.code, error.retryable, error.body) == (code, retryable, said)
+    assert error.retry_after == (2 if "detail" in said else None)
