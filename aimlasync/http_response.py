@@ -60,7 +60,12 @@ class ErrorBody(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a member of the body or of its `error` object."""
-        return self[name] if name in self or name in self._inner else default
+        if name not in self:
+            return default
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or name in self._inner
 
     @property
     def _inner(self) -> Mapping[str, Any]:

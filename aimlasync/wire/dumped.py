@@ -88,7 +88,13 @@ def as_text(value: Any, indent: int | None) -> str:
 def extra(struct: Any) -> dict[str, Any]:
     """Return what was sent beside the fields that AsyncOpenAI's model of the object has."""
     declared = _KEYS.get(_name(struct)) or struct.__struct_encode_fields__
-    return {name: getattr(struct, name, value) for name, value in struct.to_dict().items() if name not in declared}
+    found = {name: (getattr(struct, name, value), value) for name, value in struct.to_dict().items()}
+    # As AsyncOpenAI has them: objects are dicts, whether a struct describes them here or not.
+    return {
+        name: value if isinstance(one, msgspec.Struct) else one
+        for name, (one, value) in found.items()
+        if name not in declared
+    }
 
 
 def _name(struct: Any) -> str:

@@ -327,6 +327,7 @@ async def test_an_error_has_the_shape_that_asyncopenai_has() -> None:
     # The body is whole, and its error is found in it by AsyncOpenAI's way too.
     assert error.body == body
     assert (error.body["message"], error.body.get("type"), error.body.get("no")) == ("slow down", "requests", None)
+    assert [name in error.body for name in ("error", "message", "no")] == [True, True, False]
     with pytest.raises(KeyError):
         error.body["no"]
 

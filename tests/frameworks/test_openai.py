@@ -255,7 +255,16 @@ async def test_a_post_that_may_have_been_read_is_left_to_the_sdks_own_retries() 
 
 
 def test_the_sdks_public_names_are_there_and_its_synchronous_clients_are_refused() -> None:
-    for name in ("RateLimitError", "Timeout", "NOT_GIVEN", "omit", "types", "DefaultAsyncHttpxClient", "AsyncStream"):
+    for name in (
+        "RateLimitError",
+        "Timeout",
+        "NOT_GIVEN",
+        "omit",
+        "types",
+        "DefaultAsyncHttpxClient",
+        "AsyncStream",
+        "__version__",
+    ):
         assert getattr(ours, name) is getattr(openai, name)
     assert ours.AsyncClient is ours.AsyncOpenAI
     for name in ("OpenAI", "AzureOpenAI", "Client"):

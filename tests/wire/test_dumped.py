@@ -163,6 +163,7 @@ def test_only_keys_of_the_sdk_are_added() -> None:
 def test_what_the_sdk_does_not_know_is_extra() -> None:
     reply = ours(CHAT)
     assert reply.model_extra == {"vendor": {"a": None}}
+    assert ours({**CHAT, "meta": {"usage": {"usd_spent": 0.5}}}).model_extra["meta"]["usage"]["usd_spent"] == 0.5
     assert reply.choices[0].message.model_extra == {"reasoning_content": "hm"}
     assert reply.model_fields_set == set(CHAT)
 
