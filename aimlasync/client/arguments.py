@@ -52,8 +52,10 @@ async def asked_until_read(ask: Callable[[], Awaitable[R]], read: Callable[[R], 
     """Return what `read` makes of the reply to `ask`, which sends `params`. Raises the AnswerError of `read`.
 
     A reply that a cache kept unread, and that cannot be read, is asked for again: else it would be found in vain for
-    ever.
+    ever. Raises TypeError where a stream is asked for, which cannot be read.
     """
+    if params.get("stream"):
+        raise TypeError("parse returns a whole answer: leave stream=True out, or use .stream(...), which parses too")
     while True:
         reply = await ask()
         try:

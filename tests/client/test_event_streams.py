@@ -152,3 +152,16 @@ async def test_a_format_that_is_no_type_is_refused_as_parse_refuses_it() -> None
             client.responses.stream(**given)
         with pytest.raises(TypeError, match="is no type"):
             await client.responses.parse(**given)
+
+
+async def test_parse_refuses_to_stream_and_says_what_does() -> None:
+    streamed: Any = {"stream": True}
+    async with raw_server(chunks({"content": "Hi"})) as server, AsyncClient("k", server.base_url) as client:
+        for ask in (
+            client.chat.completions.parse(**CHAT, response_format=Ticket, **streamed),
+            client.beta.chat.completions.parse(**CHAT, **streamed),
+            client.responses.parse(model="m", input="Hi", text_format=Ticket, **streamed),
+        ):
+            with pytest.raises(TypeError, match=r"parse returns a whole answer: .* use \.stream\(\.\.\.\)"):
+                await ask
+        assert server.requests == []
