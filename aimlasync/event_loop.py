@@ -32,6 +32,14 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None, loop_factory
         return runner.run(main)
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs here. Raises RuntimeError without one, as under trio, and says what is needed."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}: aimlasync runs on asyncio alone, as with asyncio.run(main())") from None
+
+
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return `loop.time`, or what it calls, where the loop is asyncio's own: a call less for each look at the time."""
     return time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time

@@ -21,6 +21,7 @@ from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
 from aimlasync.config import of_kind
+from aimlasync.event_loop import running_loop
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
 
@@ -158,7 +159,7 @@ class _Clients:
         return Route(client=client, base_url=None if self._given is not None else base_url)
 
     def _in_this_loop(self, base_url: str) -> LibraryClient:
-        key = asyncio.get_running_loop(), base_url
+        key = running_loop(), base_url
         if key not in self._made:
             # Other threads, with loops of their own, do the same.
             for old in [*self._made]:

@@ -369,6 +369,11 @@ async def test_an_error_at_the_begin_of_a_stream_is_that_of_its_status() -> None
             await client.chat.completions.create(model="m", messages=HELLO, stream=True)
 
 
+def test_where_asyncio_does_not_run_it_says_what_is_needed() -> None:
+    with pytest.raises(RuntimeError, match="aimlasync runs on asyncio alone"):
+        _ = ours.AsyncOpenAI(api_key="k").aimlasync
+
+
 async def test_a_client_that_is_closed_is_said_to_be() -> None:
     client = AsyncClient("k", "http://127.0.0.1:9/v1")
     await client.close()
