@@ -143,7 +143,7 @@ async def test_an_answer_that_was_given_up_before_it_began_is_asked_for_again(re
     good = streamed(given_up("stop", "whole"))
     async with (
         raw_server(Script([first], end="keep"), Script([good], end="keep")) as server,
-        connect(server, retry=Retry(attempts=2)) as client,
+        connect(server, retry=Retry(attempts=2, base=0.001)) as client,
     ):
         reply = await ask(client, is_streamed=is_streamed)
     assert (reply.text, reply.info.attempts) == ("whole", 2)

@@ -21,6 +21,7 @@ from aimlasync import (
     Budget,
     Endpoint,
     Limits,
+    Retry,
     StreamError,
     TruncatedStreamError,
 )
@@ -335,7 +336,7 @@ async def test_a_failed_answer_and_an_echoed_key_are_not_kept(answer: bytes) -> 
     store = Memory()
     async with (
         raw_server(Script([answer], content_type="application/json", end="keep")) as server,
-        client_of(server, store) as client,
+        client_of(server, store, retry=Retry(base=0.001)) as client,
     ):
         if b"choices" in answer:
             with pytest.raises(AimlasyncError):

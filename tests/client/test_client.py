@@ -29,7 +29,7 @@ from aimlasync import (
 )
 from aimlasync.chat.types import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
 from aimlasync.simulator import Fault, Latency, Simulator
-from tests.support.servers import RawServer, Script, raw_server, until
+from tests.support.servers import LEARNS_NOTHING, RawServer, Script, raw_server, until
 
 HELLO = [{"role": "user", "content": "Hello"}]
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -50,10 +50,6 @@ def connect(server: RawServer, **options: Any) -> AsyncClient:
     options.setdefault("retry", Retry(attempts=1))
     options.setdefault("timeout", Timeout(total=60, connect=60))
     return AsyncClient(api_key="k", base_url=server.base_url, **options)
-
-
-# Where a rate is known none is learned: after a 429, that would begin with one call in a second.
-RATED = Limits(requests_per_minute=600_000, concurrency=100)
 
 
 # What is sent
@@ -143,7 +139,7 @@ async def test_a_header_of_the_caller_replaces_ours_whatever_its_spelling() -> N
 
 async def test_the_time_in_the_line_is_told_apart() -> None:
     async with Simulator(latency=Latency.of(ttft=0.02, tokens_per_second=1e6, spread=0.0)) as simulator:
-        for limits, field in ((Limits(concurrency=1), "queued"), (Limits(requests_per_minute=240), "limited")):
+        for limits, field in ((Limits(concurrency=1), "queued"), (Limits(requests_per_minute=1_200), "limited")):
             endpoint = Endpoint.aimlapi(api_key="k", base_url=simulator.base_url, limits=limits)
             async with AsyncClient(endpoints=[endpoint]) as client:
                 calls = (client.chat.completions.create(model=NANO, messages=HELLO) for _ in range(3))
@@ -250,7 +246,7 @@ async def test_a_success_that_is_no_answer_is_an_error_with_its_bytes(body: byte
 
 async def test_an_error_object_under_a_200_has_the_class_of_its_code() -> None:
     script = refusal(200, {"error": {"message": "upstream is slow", "code": 429}})
-    async with raw_server(script) as server, connect(server, limits=RATED) as client:
+    async with raw_server(script) as server, connect(server, limits=LEARNS_NOTHING) as client:
         with pytest.raises(RateLimitError, match="upstream is slow"):
             await client.chat.completions.create(model="m", messages=HELLO)
         with pytest.raises(RateLimitError, match="upstream is slow"):
@@ -299,7 +295,7 @@ async def test_a_bad_key_is_not_retried() -> None:
 async def test_a_transient_status_is_tried_again_with_the_same_body_and_id(status: int) -> None:
     scripts = refusal(status, {"message": "later"}), answer()
     retry = Retry(base=0.001, throttle_base=0.001)
-    async with raw_server(*scripts) as server, connect(server, retry=retry, limits=RATED) as client:
+    async with raw_server(*scripts) as server, connect(server, retry=retry, limits=LEARNS_NOTHING) as client:
         reply = await client.chat.completions.create(model="m", messages=HELLO)
         assert server.bodies[0] == server.bodies[1]
         assert server.requests[0] == server.requests[1]
@@ -318,7 +314,7 @@ async def test_a_permanent_status_is_not(status: int) -> None:
 
 async def test_a_wait_that_the_server_asks_for_is_kept_or_refused() -> None:
     short = refusal(429, {"message": "slow down"}, headers=[("retry-after-ms", "20")])
-    async with raw_server(short, answer()) as server, connect(server, retry=Retry(), limits=RATED) as client:
+    async with raw_server(short, answer()) as server, connect(server, retry=Retry(), limits=LEARNS_NOTHING) as client:
         assert (await client.chat.completions.create(model="m", messages=HELLO)).info.attempts == 2
     long = refusal(429, {"message": "slow down"}, headers=[("Retry-After", "3600")])
     async with raw_server(long) as server, connect(server, retry=Retry()) as client:

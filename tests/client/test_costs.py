@@ -178,7 +178,7 @@ async def test_image_by_value_is_neither_a_text_for_the_limit_nor_for_a_budget()
     usage = {"prompt_tokens": 20, "completion_tokens": 2, "total_tokens": 22}
     async with raw_server(whole(usage)) as server:
         budget = Budget(1.0, prices={"m": Price.per_million(input=10, output=10)})
-        async with connect(server, budget=budget, limits=Limits(tokens_per_minute=60_000), timeout=5) as client:
+        async with connect(server, budget=budget, limits=Limits(tokens_per_minute=600_000), timeout=5) as client:
             for messages in (HELLO, HELLO, HELLO, LOOK, LOOK, HELLO):
                 await client.chat.completions.create(model="m", messages=messages, max_tokens=10)
             estimate = client._pipeline.balancer.upstreams[0].estimator.estimate

@@ -78,12 +78,12 @@ async def test_an_attempt_that_fails_after_it_is_not_made_again() -> None:
 async def test_an_attempt_has_a_bound_that_no_wait_counts_for_and_is_not_made_again() -> None:
     stuck = Fault("stall", match=lambda request: request.text == "stuck")
     async with (
-        Simulator(faults=[stuck], latency=Latency.of(ttft=0.15)) as simulator,
+        Simulator(faults=[stuck], latency=Latency.of(ttft=0.05)) as simulator,
         AsyncClient(
             api_key="k",
             base_url=simulator.base_url,
             limits=Limits(concurrency=1),
-            timeout=Timeout(attempt=1.5),
+            timeout=Timeout(attempt=1.0),
         ) as client,
     ):
         results = await asyncio.gather(

@@ -25,7 +25,7 @@ from aimlasync.client.framing import JsonParser, Unframed
 from aimlasync.sse import Series
 from tests.client.test_stream import DONE, chunk, connect, data
 from tests.support.cases import case
-from tests.support.servers import End, RawServer, Script, raw_server
+from tests.support.servers import LEARNS_NOTHING, End, RawServer, Script, raw_server
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -241,7 +241,8 @@ async def test_a_heartbeat_is_not_the_first_event() -> None:
 )
 async def test_a_stream_that_broke_before_it_said_anything_is_tried_again(said: Sequence[bytes], end: End) -> None:
     async with raw_server(Script(said, end=end), Script([STREAM, DONE])) as server:
-        assert await ask_chat(server, True, retry=Retry(attempts=2, base=0.01)) == "hello"
+        retry = Retry(attempts=2, base=0.01)
+        assert await ask_chat(server, True, retry=retry, limits=LEARNS_NOTHING) == "hello"
         assert len(server.requests) == 2
 
 

@@ -28,7 +28,7 @@ from aimlasync.errors import InternalServerError
 from aimlasync.info import Info, Step
 from aimlasync.relay import failure
 from aimlasync.simulator import Fault, Latency, Simulator
-from tests.support.servers import until
+from tests.support.servers import LEARNS_NOTHING, until
 
 NANO = "openai/gpt-5-nano-2025-08-07"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -264,9 +264,7 @@ async def test_a_wait_for_tokens_is_explained() -> None:
 
 async def test_a_pause_and_a_retry_are_explained_with_their_reasons() -> None:
     fault = Fault("status", status=429, times=1, headers={"Retry-After": "0.2"})
-    # Where a rate is known none is learned: after a 429, that would begin with one call in a second.
-    limits = Limits(requests_per_minute=600_000, concurrency=100)
-    async with Simulator(faults=[fault]) as simulator, client_of(simulator, limits=limits) as client:
+    async with Simulator(faults=[fault]) as simulator, client_of(simulator, limits=LEARNS_NOTHING) as client:
         reply = await ask(client)
         said = client.explain(reply)
     assert "failed with RateLimitError: HTTP 429" in said

@@ -29,6 +29,7 @@ from aimlasync.info import Info
 from aimlasync.simulator import Latency, Problem, Simulator
 from aimlasync.simulator.vendor.request import SimRequest
 from tests.support import virtual
+from tests.support.servers import LEARNS_NOTHING
 
 ONE = "openai/gpt-5-nano-2025-08-07"
 OTHER = "openai/gpt-5-mini-2025-08-07"
@@ -49,7 +50,10 @@ async def test_a_model_that_is_refused_has_a_pause_and_counts_of_its_own() -> No
             raise Problem(429, "busy")
 
     retry = Retry(attempts=2, base=0.001, throttle_base=0.001)
-    async with Simulator(answer=answer) as sim, AsyncClient(api_key="k", base_url=sim.base_url, retry=retry) as client:
+    async with (
+        Simulator(answer=answer) as sim,
+        AsyncClient("k", sim.base_url, retry=retry, limits=LEARNS_NOTHING) as client,
+    ):
         with pytest.raises(RateLimitError):
             await ask(client, ONE)
         await ask(client, OTHER)

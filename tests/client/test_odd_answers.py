@@ -22,7 +22,7 @@ from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
 from tests.client.test_stream import DONE, chunk, connect, data
-from tests.support.servers import Script, raw_server
+from tests.support.servers import LEARNS_NOTHING, Script, raw_server
 
 ENDED = "response.completed"
 
@@ -40,7 +40,7 @@ async def test_a_response_that_met_a_limit_before_it_said_anything_is_tried_agai
     failed = event("response.failed", response={"status": "failed", "error": error})
     good = CREATED + event("response.completed", response=json.loads(response()))
     async with raw_server(Script([CREATED, failed]), Script([good]), Script([failed])) as server:
-        async with connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+        async with connect(server, retry=Retry(attempts=2, base=0.01), limits=LEARNS_NOTHING) as client:
             stream = await client.responses.create(model="m", input="hi", stream=True)
             assert (await stream.collect()).output_text == "hello"
             with pytest.raises(StreamError, match="Please retry") as caught:
@@ -175,7 +175,8 @@ async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None
 async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], stream: bool) -> None:
     scripts = [Script([one], content_type=JSON) for one in (json.dumps(body).encode(), whole())]
     async with raw_server(*scripts) as server:
-        assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
+        retry = Retry(attempts=2, throttle_base=0.01)
+        assert await ask_chat(server, stream, retry=retry, limits=LEARNS_NOTHING) == "hello"
     # An `error` between events is a StreamError.
     events = [] if "error" in body else [Script([data(body)]), Script([data(body) + DONE])]
     for told in (scripts[0], *events):

@@ -27,7 +27,7 @@ from aimlasync import (
 )
 from aimlasync.client.passthrough import Forwarded
 from aimlasync.simulator import Fault, Simulator
-from tests.support.servers import STEPS, Script, raw_server, turns, until
+from tests.support.servers import LEARNS_NOTHING, STEPS, Script, raw_server, turns, until
 
 NANO = "openai/gpt-5-nano-2025-08-07"
 KEY = "sk-sentinel-5f1c2e77aa"
@@ -332,7 +332,8 @@ async def test_another_path_is_sent_again_where_that_does_no_harm(
     method: str, first: dict[str, Any], requests: int
 ) -> None:
     async with raw_server(whole(b"no", **first), whole(b"yes")) as server:
-        async with AsyncClient(api_key="k", base_url=server.base_url, retry=Retry(base=0.001)) as client:
+        retry = Retry(base=0.001, throttle_base=0.001)
+        async with AsyncClient("k", server.base_url, retry=retry, limits=LEARNS_NOTHING) as client:
             answer = await client.forward(method, "embeddings", b"{}" if method == "POST" else None)
             assert await read(answer) == (b"yes" if requests == 2 else b"no")
             assert answer.status == (200 if requests == 2 else first["status"])

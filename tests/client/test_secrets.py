@@ -36,7 +36,7 @@ from aimlasync.endpoints.endpoint import Secret
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import LEARNS_NOTHING, Script, raw_server, until
 from tests.support.tracebacks import seen
 
 sdk_trace = pytest.importorskip("opentelemetry.sdk.trace")
@@ -47,8 +47,6 @@ KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
-# A rate that is learned from a refusal would keep the call after it waiting for a second.
-LEARNS_NOTHING = Limits(concurrency=8)
 ECHO = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}", "code": KEY}}).encode()
 FAILURES: Sequence[Script] = [
     Script([ECHO], status=401, content_type="application/json"),
@@ -284,9 +282,9 @@ async def test_a_call_that_ends_in_the_middle_of_its_answer_shows_no_secret(stat
         raise ended[0].error
 
     async with raw_server(Script([chunk], status=status, content_type=kind, headers=ECHOED, end="stall")) as server:
-        endpoint = Endpoint(base_url=server.base_url, api_key=KEY)
-        async with AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1), timeout=Timeout(total=0.1)) as late:
-            idle = late.with_options(timeout=Timeout(total=20, idle=0.1, first_token=0.1))
+        endpoint = Endpoint(base_url=server.base_url, api_key=KEY, limits=Limits(concurrency=16))
+        async with AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1), timeout=Timeout(total=0.3)) as late:
+            idle = late.with_options(timeout=Timeout(total=20, idle=0.3, first_token=0.3))
             calls: list[Callable[[AsyncClient], Any]] = [
                 lambda client: ask(client, stream=False),
                 lambda client: ask(client, stream=True),
@@ -297,13 +295,17 @@ async def test_a_call_that_ends_in_the_middle_of_its_answer_shows_no_secret(stat
                 lambda client: forwarded(client, "POST", "chat/completions", body),
                 relayed,
             ]
-            for call in calls:
-                for client in (late, idle):
-                    # A call that this client's bounds do not end is cancelled.
-                    with pytest.raises((AimlasyncError, TimeoutError)) as caught:
-                        async with asyncio.timeout(0.2):
-                            await call(client)
-                    assert leaks(seen(caught.value), KEY) == []
+
+            async def error(call: Callable[[AsyncClient], Any], client: AsyncClient) -> BaseException:
+                # A call that this client's bounds do not end is cancelled.
+                with pytest.raises((AimlasyncError, TimeoutError)) as caught:
+                    async with asyncio.timeout(0.6):
+                        await call(client)
+                return caught.value
+
+            for ended in await asyncio.gather(*(error(call, client) for call in calls for client in (late, idle))):
+                assert leaks(seen(ended), KEY) == []
+        assert len(server.requests) == 16
         await until(lambda: server.open_connections == 0)
 
 

@@ -26,7 +26,7 @@ from aimlasync.client.chat_stream import ChatStream
 from aimlasync.responses.items import OutputMessage
 from aimlasync.transport import AiohttpTransport
 from aimlasync.wire.base import Unknown
-from tests.support.servers import End, RawServer, Script, raw_server, soon_over, until
+from tests.support.servers import LEARNS_NOTHING, End, RawServer, Script, raw_server, soon_over, until
 
 DONE = b"data: [DONE]\n\n"
 
@@ -325,8 +325,8 @@ async def test_the_total_covers_the_stream() -> None:
     ids=["empty", "reset", "error-event", "503"],
 )
 async def test_a_failure_before_the_first_event_is_retried(first: Script) -> None:
-    retry = Retry(attempts=2, base=0.001)
-    async with raw_server(first, Script(GOOD)) as server, connect(server, retry=retry) as client:
+    options = {"retry": Retry(attempts=2, base=0.001), "limits": LEARNS_NOTHING}
+    async with raw_server(first, Script(GOOD)) as server, connect(server, **options) as client:
         whole = await (await open_chat(client)).collect()
         assert len(server.requests) == 2
     assert whole.text == "one two"

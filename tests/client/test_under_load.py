@@ -26,7 +26,7 @@ from aimlasync import (
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price, prices_of
 from aimlasync.simulator import Fault, Latency, Simulator
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import LEARNS_NOTHING, Script, raw_server, until
 
 NANO = "openai/gpt-5-nano-2025-08-07"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -207,15 +207,15 @@ async def test_bytespikes_dollars_are_no_request_count() -> None:
 
 
 async def test_requests_per_minute_hold_at_the_server() -> None:
-    async with Simulator(requests_per_minute=120) as simulator:
-        limits = Limits(requests_per_minute=120)
+    async with Simulator(requests_per_minute=300) as simulator:
+        limits = Limits(requests_per_minute=300)
         async with AsyncClient(endpoints=[endpoint(simulator, limits=limits)]) as client:
             begun = asyncio.get_running_loop().time()
             await ask(client, 5)
             took = asyncio.get_running_loop().time() - begun
         assert simulator.ledger.by_status() == {200: 5}
-    # Spaced out from the start: two a second, not a burst.
-    assert took > 1.5
+    # Spaced out from the start: five a second, not a burst.
+    assert took > 0.6
 
 
 async def test_interactive_calls_pass_bulk_calls_that_wait() -> None:
@@ -278,7 +278,7 @@ async def test_a_failure_that_is_free_gives_its_reservation_back() -> None:
 
 async def test_a_stream_that_is_left_counts_at_its_worst() -> None:
     budget = Budget(1.0, prices={NANO: Price(input=1e-6, output=1e-4)})
-    async with Simulator(latency=Latency.of(ttft=0.0, tokens_per_second=1, spread=0.0)) as simulator:
+    async with Simulator(latency=Latency.of(ttft=0.0, tokens_per_second=20, spread=0.0)) as simulator:
         async with AsyncClient(endpoints=[endpoint(simulator)], budget=budget) as client:
             stream = await client.chat.completions.create(
                 model=NANO, messages=HELLO, stream=True, max_completion_tokens=1000
@@ -297,7 +297,7 @@ async def test_a_stream_that_is_left_counts_at_its_worst() -> None:
 async def test_statistics_say_what_happened() -> None:
     faults = [Fault("status", status=500, times=3), Fault("status", status=429, times=2, after=3)]
     async with Simulator(faults=faults) as simulator:
-        async with AsyncClient(endpoints=[endpoint(simulator)], retry=QUICK) as client:
+        async with AsyncClient(endpoints=[endpoint(simulator, limits=LEARNS_NOTHING)], retry=QUICK) as client:
             assert client.statistics()[0].attempts == 0
             replies = await ask(client, 30)
             (state,) = client.statistics()

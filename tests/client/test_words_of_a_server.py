@@ -8,7 +8,7 @@ import pytest
 
 from aimlasync import APIStatusError, AsyncClient, OverloadedError, RateLimitError, Retry, StreamError
 from tests.client.test_stream import GOOD, connect, data
-from tests.support.servers import Script, raw_server
+from tests.support.servers import LEARNS_NOTHING, Script, raw_server
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -55,7 +55,8 @@ async def test_a_wait_in_a_stream_is_kept(stream: bool) -> None:
 
 async def test_a_short_wait_in_the_body_is_waited_for() -> None:
     refused = Script([b"retry after 20ms"], status=429, content_type="text/plain", end="keep")
-    async with raw_server(refused, Script(GOOD)) as server, connect(server, retry=Retry(attempts=2)) as client:
+    options = {"retry": Retry(attempts=2), "limits": LEARNS_NOTHING}
+    async with raw_server(refused, Script(GOOD)) as server, connect(server, **options) as client:
         await ask(client)
         assert len(server.requests) == 2
 

@@ -12,13 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from aimlasync import APITimeoutError
+from aimlasync import APITimeoutError, Limits
 from aimlasync.event_loop import stop_listening
 
 T = TypeVar("T")
 
 KEY = "sentinel-key-4711"
 """What the fixture `vendor` puts into the environment."""
+
+LEARNS_NOTHING = Limits(concurrency=8)
+"""For calls that are refused and sent again: a rate that is learned from a refusal keeps the next for two seconds."""
 
 End = Literal["eof", "reset", "cut", "truncated_chunked", "stall", "keep"]
 """`cut` is a FIN with nothing before it, which over TLS means without a close_notify."""
