@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from aimlasync.admission.fair_queue import BULK_EVERY
+from aimlasync.admission.fair_queue import BULK_EVERY, Waiter
 from aimlasync.admission.rate_limits import BURST_REQUESTS, BURST_TOKENS, Bucket, Entry, Unit, Window
 from aimlasync.config import Limits
 from aimlasync.quota.lease import Allotment, Leases
@@ -108,6 +108,7 @@ class EndpointLimiter:
         "paused_until",
         "ready",
         "waiting",
+        "waiting_bulk",
     )
 
     def __init__(self, limits: Limits, *, leases: Leases | None = None) -> None:
@@ -127,6 +128,8 @@ class EndpointLimiter:
         self.in_flight = 0
         self.waiting = 0
         """How many calls wait, at all models together."""
+        self.waiting_bulk = 0
+        """How many of these are bulk calls."""
         self.paused_until = float("-inf")
         # The models of which a call is ready but for what is limited here, in the order of their turns.
         self.ready: dict[Limiter, None] = {}
@@ -195,6 +198,16 @@ class EndpointLimiter:
         if admission.allotment is not None and self.leases is not None:
             self.leases.withdraw(admission.allotment)
 
+    def joined(self, waiter: Waiter[Admission]) -> None:
+        """Count a call that waits at one of the models from now on."""
+        self.waiting += 1
+        self.waiting_bulk += waiter.priority == "bulk"
+
+    def left(self, waiter: Waiter[Admission]) -> None:
+        """Count a call no more that was admitted or waits no longer."""
+        self.waiting -= 1
+        self.waiting_bulk -= waiter.priority == "bulk"
+
     def advance(self) -> None:
         """Admit the calls that are ready while nothing stands against them; then arrange that the next is tried again.
 
@@ -229,11 +242,11 @@ class EndpointLimiter:
                     self._acquiring.add_done_callback(self._acquired)
                 return
             limiter.serve(waiter, self._admit(tokens, now, allotment), now)
-            self.waiting -= 1
+            self.left(waiter)
             self._since_bulk = 0 if waiter.priority == "bulk" else self._since_bulk + 1
-            if len(self.ready) > 1:
+            del self.ready[limiter]
+            if limiter.queue.waiting:
                 # Its next turn is after those of the others.
-                del self.ready[limiter]
                 self.ready[limiter] = None
         if self._acquiring is not None and not self.ready:
             # No call waits for the bucket any more.
@@ -260,7 +273,8 @@ class EndpointLimiter:
     def _next(self) -> Limiter | None:
         """Return the model whose turn it is: the first that has a call of the priority whose turn it is, else any."""
         ready = self.ready
-        if len(ready) < 2:
+        if len(ready) < 2 or self.waiting_bulk in (0, self.waiting):
+            # Calls of one priority have no need to be looked at: there may be hundreds of models.
             return next(iter(ready), None)
         turn = "bulk" if self._since_bulk >= BULK_EVERY else "interactive"
         for limiter in ready:

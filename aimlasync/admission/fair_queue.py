@@ -72,16 +72,15 @@ class _PriorityQueue(Generic[T]):
         (queue.appendleft if again else queue.append)(waiter)
 
     def head(self) -> Waiter[T] | None:
-        while True:
-            current = self.current
-            while current and current[0].turn.done():
-                current.popleft()
+        while self.length:
+            if not self.current:
+                self.tenant, self.current = self.others.popitem(last=False)
+            elif self.current[0].turn.done():
+                self.current.popleft()
                 self.length -= 1
-            if current:
-                return current[0]
-            if not self.others:
-                return None
-            self.tenant, self.current = self.others.popitem(last=False)
+            else:
+                return self.current[0]
+        return None
 
     def serve(self) -> None:
         self._uncount(self.current.popleft())

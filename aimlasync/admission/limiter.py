@@ -105,7 +105,7 @@ class Limiter:
         """Do the first half of `enter`, and return what waits in the queue; it is to be awaited with `served`."""
         need = tokens if callable(tokens) else lambda: tokens
         waiter = self.queue.join(priority, need, tenant, again=again)
-        self.endpoint.waiting += 1
+        self.endpoint.joined(waiter)
         # The new waiter may be the head, also before waiters that were there.
         self.advance()
         return waiter
@@ -126,7 +126,7 @@ class Limiter:
             else:
                 waiter.turn.cancel()
                 self.queue.left(waiter)
-                self.endpoint.waiting -= 1
+                self.endpoint.left(waiter)
                 self.advance()
             raise
 
@@ -134,7 +134,7 @@ class Limiter:
         """Take a call out of the queue that shall wait elsewhere: its `served` raises SentAway."""
         waiter.turn.set_exception(SentAway())
         self.queue.left(waiter)
-        self.endpoint.waiting -= 1
+        self.endpoint.left(waiter)
         self.advance()
 
     def room(self, now: float) -> int:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimlasync import AsyncClient, Endpoint, OverloadedError
-from aimlasync.admission.endpoint_limiter import EndpointLimiter
+from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
 from aimlasync.admission.fair_queue import _MAX_CANCELLED, BULK_EVERY, FairQueue, Waiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome
@@ -327,6 +327,40 @@ async def test_the_expected_wait_follows_how_long_permits_are_held_or_how_far_ap
     await asyncio.sleep(0)
     assert rated.expected_wait("interactive", None) == pytest.approx(10.0 * (rated.limiter.waiting + 1))
     await drain(one, [*waiting])
+
+
+class Counted(FairQueue[Admission]):
+    """Counts how often somebody looks who is next."""
+
+    looks = 0
+
+    def head(self) -> Waiter[Admission] | None:
+        Counted.looks += 1
+        return super().head()
+
+
+@pytest.mark.parametrize("priority", PRIORITIES)
+async def test_models_that_wait_are_not_all_looked_at_for_each_call(priority: Priority) -> None:
+    """A bulk job of a hundred models looked at each of them for each call that it sent."""
+    shared = EndpointLimiter(Limits(concurrency=1))
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        admission = await models[number].enter(0.0, priority)
+        order.append(number)
+        await asyncio.sleep(0)
+        models[number].leave(admission)
+
+    models = [Limiter(shared, limit=9) for _ in range(100)]
+    for each in models:
+        each.queue = Counted()
+    Counted.looks = 0
+    await asyncio.gather(*(call(number) for _ in range(3) for number in range(100)))
+    assert Counted.looks < 5 * len(order)
+    # In turn, but for the first of all, which had not to wait.
+    assert all(count == 3 for count in Counter(order).values())
+    assert sorted(order[:100]) == list(range(100))
+    assert (shared.waiting, shared.waiting_bulk, shared.ready) == (0, 0, {})
 
 
 async def test_bulk_fills_no_interactive_queue() -> None:
