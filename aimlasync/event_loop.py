@@ -32,12 +32,9 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None, loop_factory
         return runner.run(main)
 
 
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that runs here. Raises RuntimeError without one, as under trio, and says what is needed."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}: aimlasync runs on asyncio alone, as with asyncio.run(main())") from None
+def no_loop(error: RuntimeError) -> RuntimeError:
+    """Return the error of a call where no loop of asyncio runs, as under trio: it says what is needed."""
+    return RuntimeError(f"{error}: aimlasync runs on asyncio alone, as with asyncio.run(main())")
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:

@@ -21,7 +21,7 @@ from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
 from aimlasync.config import of_kind
-from aimlasync.event_loop import running_loop
+from aimlasync.event_loop import no_loop
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
 
@@ -159,7 +159,10 @@ class _Clients:
         return Route(client=client, base_url=None if self._given is not None else base_url)
 
     def _in_this_loop(self, base_url: str) -> LibraryClient:
-        key = running_loop(), base_url
+        try:
+            key = asyncio.get_running_loop(), base_url
+        except RuntimeError as error:
+            raise no_loop(error) from None
         if key not in self._made:
             # Other threads, with loops of their own, do the same.
             for old in [*self._made]:

@@ -30,7 +30,7 @@ from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, BudgetExceededError, ClientClosedError
-from aimlasync.event_loop import clock_of, running_loop
+from aimlasync.event_loop import clock_of, no_loop
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport import Transport, usual_transport
 from aimlasync.wire.base import Reply
@@ -110,7 +110,10 @@ class Pipeline:
 
         A loop that was closed, as by `asyncio.run`, or that another process runs gives way to the one that runs now.
         """
-        loop = running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise no_loop(error) from None
         if self.is_closed:
             raise ClientClosedError("this client is closed; make a new one")
         if self._loop is not loop:
