@@ -32,7 +32,6 @@ CELLS = grid()
 WITHOUT = {
     "adaptive._SIGN": 1,
     "adaptive._VERDICT": 1,
-    "adaptive._AWAY": 1_000_000,
     "knee.FEW": 2,
     "knee.MARGIN": 0.0,
     "knee._AHEAD": 8.0,

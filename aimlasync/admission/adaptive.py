@@ -12,8 +12,7 @@
    up to a verdict. Before it a refusal cuts both limits. After it, one, and the other is probed when its turn comes, so
    that what was blamed wrongly grows back. What was sent before the last cut and is refused cuts nothing but the pace.
  - Where to send more slowly saves no refusals, the share that is refused is chance (`admission.chance`), and is borne.
-   A connection that fails is a refusal too; a few in a row without an answer are a server that is away, and taught
-   nothing.
+   A connection that fails is a refusal too.
 
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
 import `admission.chance`, `hung`, `knee`, `pace` and what a refusal names (`outcome`).
@@ -22,7 +21,6 @@ import `admission.chance`, `hung`, `knee`, `pace` and what a refusal names (`out
 from __future__ import annotations
 
 import math
-from copy import copy
 from typing import Literal, NamedTuple
 
 from aimlasync.admission.chance import Chance
@@ -31,39 +29,34 @@ from aimlasync.admission.knee import FEW, MARGIN, MAX, Knee
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
-# What breaks without each constant of the four files, on the grid with seed 504 (mean goodput of its classes .977,
+# What breaks without each constant of the four files, on the grid with seed 504 (mean goodput of its classes .949,
 # 2.0 % refused, queues at 2.2 times their knee). `benchmarks/adaptive_grid.py --seeds 504 --without`. MAX: not on the
-# grid. The rows are of the law in which each refusal put the next probe of the rate off, on the grid of 222 servers, in
-# which all calls kept each wait that was stated. What breaks without a branch is said beside it in the files: on the
-# grid of 274 servers, seeds 401, 402, 901 and 902 (mean goodput .952, 1.9 % refused).
+# grid. What breaks without a branch is said beside it in the files: on the grid of 274 servers, seeds 401, 402, 901 and
+# 902 (mean goodput .952, 1.9 % refused).
 #
 #   constant   without  what breaks
-#   _SIGN      1        goodput .967; buckets .951 for .974, small windows .945 for .979
-#   _VERDICT   1        fixed minutes 7.0 % refused for 5.0, stated sliding minutes .919 for .952
-#   _AWAY      never    where a server dies, 5.0 % refused for 1.5
-#   FEW        2        hard limits .978 for .988 and 1.0 % refused for .9, batches .988 for .998
+#   _SIGN      1        where connections fail .928 for .959, where chance refuses .889 for .953
+#   _VERDICT   1        minutes that are told 4.1 % refused for 1.3, always told 2.3 for .7
+#   FEW        2        hard limits .950 for .986, always told .881 for .984
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
 #   _AHEAD     8        queues at 5.3 times their knee for 2.2, .962 for .995, 102 calls time out
 #   _AGAIN     8        queues at 6.5 times their knee, batches at 5.2 for 1.9, 37 calls time out
 #   _PAYS      0.9      queues at 7.0 times their knee, 94 calls time out
-#   _ROOM      1        queues .867 for .995, batches .859 for .998, streams beside short calls .945 for .976
-#   LAST       8        4.1 % refused, stated buckets .884 for .937
-#   _MANY      16       batches .987 for .998; where answers are of very different lengths .86 for .93 (forty seeds)
-#   MIN_RATE   1        4.2 % refused, buckets 16 %, stated buckets .855 for .937
-#   _STEP      1        2.8 % refused, fixed minutes .948 for .970
-#   _CUT       0        goodput .968; where chance refuses .847 for .964
-#   SECOND     0.1      goodput .968; buckets .915 for .974, small windows 3.5 % refused for .8
-#   _LONGEST   1        4.8 % refused, sliding minutes 21 % for 5: they are never found
+#   _ROOM      1        queues .867 for .995, batches .859 for .998, streams beside short calls .955 for .987
+#   LAST       8        hard limits 7.0 % refused for .9, buckets 8.3 for 2.0 and .938 for .969
+#   _MANY      16       nothing; where answers are of very different lengths .86 for .93 (forty seeds)
+#   MIN_RATE   1        buckets 15 % refused for 2.0, .930 for .969
+#   _STEP      1        fixed minutes .955 for .974, 6.5 % refused for 4.9, buckets 3.7 for 2.0
+#   _CUT       0        where chance refuses .911 for .953, where a server dies .954 for .972
+#   SECOND     0.1      buckets .911 for .969, small windows 4.4 % refused for 1.0
+#   _LONGEST   1        sliding minutes 24 % refused for 5, fixed ones 20: they are never found
 #   _CATCH_UP  0        nothing, since timers of the grid are never late
-#   _ALIKE     1        where chance refuses, .301 for .964
-#   _ENOUGH    1        where chance refuses, .627 for .964
+#   _ALIKE     1        where chance refuses .345 for .953, where connections fail .786 for .959
+#   _ENOUGH    1        where chance refuses .616 for .953
 
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4
 _VERDICT = 2
-# After so many epochs of failed connections, and no answer, there is no server: one attempt at a time finds out when it
-# is back.
-_AWAY = 3
 
 
 class Learned(NamedTuple):
@@ -116,21 +109,18 @@ class AdaptiveLimit:
         self._proven = 0.0
         # Above zero: refusals speak of the attempts in flight. Below zero: of the rate.
         self._belief = 0
-        # Epochs in a row in which connections failed and nothing was answered, and what was known before them.
-        self._downs = 0
-        self._before = self._knee, self._pace, self._belief, self._proven
         # The last wait that was stated.
         self._stated = 0.0
 
     @property
     def limit(self) -> float:
         """How many attempts may be in flight, at least 1.0; round down."""
-        return self._knee.value if self._downs < _AWAY else 1.0
+        return self._knee.value
 
     @property
     def allowed(self) -> int:
         """How many attempts may be in flight, those that hang included."""
-        limit = int(self._knee.value) if self._downs < _AWAY else 1
+        limit = int(self._knee.value)
         return self.hung.beside(limit) if self.hung.count else limit
 
     @property
@@ -188,9 +178,6 @@ class AdaptiveLimit:
         """
         if self.is_fixed:
             return
-        # Where the server was away, what was sent before that tells nothing.
-        if self._downs and (started > self._epoch or self._downs < _AWAY):
-            self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
         is_held = self._pace.rate < math.inf and self._pace.answered(now, started)
@@ -214,17 +201,11 @@ class AdaptiveLimit:
         if self.is_fixed:
             return True
         if kind == "down":
+            if not proven:
+                pace.restart(now)
+                return True
             # Where others are answered it takes no more connections, or loses some by chance: a refusal as any other.
             kind = None
-            if not self._downs:
-                self._before = copy(knee), copy(pace), self._belief, proven
-            self._downs += 1
-            if self._downs == _AWAY:
-                # There is no server. What these failures taught is forgotten.
-                self._knee, self._pace, self._belief, self._proven = self._before
-            if self._downs >= _AWAY or not proven:
-                self._pace.restart(now)
-                return True
         # The number at the server varies by its root where some of those in flight are on their way.
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value

@@ -152,24 +152,6 @@ def test_attempts_that_are_never_answered_change_nothing() -> None:
     assert (adaptive.limit, adaptive.delay(100.0)) == (4.0, 0.0)
 
 
-def test_a_server_that_is_away_is_asked_by_one_attempt_and_found_as_it_was() -> None:
-    adaptive = AdaptiveLimit(start=Learned(in_flight=40, rate=50.0))
-    adaptive.sent(1000.0)
-    adaptive.answered(1001.0, 30, 1000.0, 29)
-    before = adaptive.limit, adaptive.rate
-    adaptive.refused(1001.5, 1000.5, 29, kind="down")
-    limits = []
-    for at in range(1010, 1040):
-        adaptive.sent(at)
-        adaptive.refused(at + 0.01, at, 0, kind="down")
-        limits.append(adaptive.limit)
-    assert limits[0] > 1.0
-    assert set(limits[2:]) == {1.0}
-    adaptive.sent(1041.0)
-    adaptive.answered(1042.0, 1, 1041.0, 0)
-    assert (adaptive.limit, adaptive.rate) == before
-
-
 def test_connections_that_fail_while_the_limit_grows_are_too_many() -> None:
     adaptive = AdaptiveLimit(start=Learned(in_flight=40))
     adaptive.answered(1001.0, 30, 1000.0, 29)
