@@ -215,7 +215,7 @@ job_options = with_options(
             default=0,
             show_default=True,
             metavar="N",
-            help="Ask again when an answer is refused, cut or invalid.",
+            help="Ask again when an answer is refused, cut, empty or invalid.",
         ),
         click.option("--dedupe", is_flag=True, help="Identical rows share one call."),
         click.option(

@@ -19,6 +19,7 @@ from aimlasync.bulk.progress.progress import LIMITS
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import shown_label
+from aimlasync.bulk.tasks.result import Flaw
 from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 from aimlasync.cli.quality_tables import MAX_LINES, NAME, glyph, quality_facts, quality_tables
@@ -29,6 +30,12 @@ _WIDTH = 80
 _MAX_LABELS = 20
 # Longest bar of a label.
 _BAR = 36
+_FLAWS: Mapping[Flaw, str] = {
+    "cut": "cut by an output cap",
+    "refused": "refused",
+    "failed": "broken off by the server",
+    "empty": "empty",
+}
 
 
 def money(usd: float) -> str:
@@ -157,13 +164,9 @@ def _facts(job: Job, summary: Summary) -> Table:
     if summary.left:
         parts.append(f"{summary.left:,} not done")
     row("rows", ", ".join(parts))
-    if totals.truncated or totals.refused:
-        said = [f"{totals.truncated:,} cut by an output cap" if totals.truncated else ""]
-        said.append(f"{totals.refused:,} refused" if totals.refused else "")
-        row(
-            "look at",
-            Text(f"{', '.join(filter(None, said))} (taken for good; --retry-invalid asks again)", style="red"),
-        )
+    if totals.flaws:
+        said = ", ".join(f"{totals.flaws[flaw]:,} {words}" for flaw, words in _FLAWS.items() if totals.flaws[flaw])
+        row("look at", Text(f"{said} (taken for good; --retry-invalid asks again)", style="red"))
     if totals.shared:
         row("shared", f"{counted(totals.shared, 'row')} had the answer of an equal request, and cost nothing")
     for kind, failures in sorted(totals.failures.items()):

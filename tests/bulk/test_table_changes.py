@@ -334,7 +334,7 @@ async def test_answers_taken_unread_are_asked_again_where_they_are_no_good(tmp_p
         judge = False
         weekly = Weekly(client, simulator, tmp_path, lambda: prompt(judge=judge), named=False)
         first, _ = await weekly.run(FIRST)
-        assert (first.totals.ok, first.totals.refused) == (5, 1)
+        assert (first.totals.ok, first.totals.flaws["refused"]) == (5, 1)
         judge = True
         second, again = await weekly.run(options=Options(retry_invalid=1))
         assert (again, second.totals.ok, second.totals.failed) == (["Rome", "Rome"], 4, 1)

@@ -695,6 +695,15 @@ def test_any_answer_is_taken_where_none_is_judged() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     assert read_any(chat(None, tool_calls=[call])) == Answer()
     assert read_any(chat("x")) == read_any(response("x")) == Answer()
+    assert (
+        read_any(decode_completion(b'{"choices": [{"message": {"content": null, "audio": {"id": "a"}}}]}')) == Answer()
+    )
+    for empty in (
+        decode_completion(b'{"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}'),
+        decode_response(b'{"object": "response", "output": [{"type": "reasoning", "summary": []}]}'),
+    ):
+        with pytest.raises(AnswerInvalidError, match="the answer is empty"):
+            read_any(empty)
 
 
 @given(st.lists(st.sampled_from(["%", "%s", "%%", "%(a)s", "{{", "}}", "{a}", "{b}", "é", "100 %"])), st.booleans())

@@ -198,21 +198,30 @@ def test_a_job_that_a_cap_stopped_goes_on_when_it_is_raised(vendor: Callable[...
     assert run(*args, "400000").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("flawed", "said"),
+    [
+        (Answer(text="half an ans", finish_reason="length"), "1 cut by an output cap"),
+        (Answer(text="half an ans", finish_reason="content_filter"), "1 refused"),
+        (Answer(text="half an ans", finish_reason="malformed_function_call"), "1 broken off by the server"),
+        (Answer(text="", finish_reason="stop"), "1 empty"),
+    ],
+)
 def test_an_answer_that_was_taken_for_good_is_asked_for_again_as_the_summary_says(
-    vendor: Callable[..., Simulator],
+    vendor: Callable[..., Simulator], flawed: Answer, said: str
 ) -> None:
     asked = []
 
     def answer(request: SimRequest) -> Answer:
         asked.append(request)
-        return Answer(text="half an ans", finish_reason="length") if len(asked) == 1 else Answer(text="whole")
+        return flawed if len(asked) == 1 else Answer(text="whole")
 
     vendor(answer=answer)
     Path("in.csv").write_text("text\nhello\n")
     args = ("bulk", "in.csv", "--prompt", "{text}", "-o", "out.jsonl")
     first = run(*args)
     assert first.exit_code == 0
-    assert "1 cut by an output cap (taken for good; --retry-invalid asks again)" in " ".join(first.stderr.split())
+    assert f"{said} (taken for good; --retry-invalid asks again)" in " ".join(first.stderr.split())
     again = run(*args, "--retry-invalid", "1")
     assert again.exit_code == 0, again.stderr
     assert len(asked) == 2

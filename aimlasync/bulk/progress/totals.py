@@ -17,7 +17,7 @@ from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.result import Result, ended_well, is_refused
+from aimlasync.bulk.tasks.result import Flaw, Result, ended_well, flaw_of
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
@@ -95,10 +95,8 @@ class Totals:
     """Of them, those of earlier runs."""
     labels: Counter[str] = field(default_factory=Counter)
     failures: dict[str, Failures] = field(default_factory=dict)
-    truncated: int = 0
-    """Of this run: answers taken for good although an output cap cut them."""
-    refused: int = 0
-    """Of this run: answers taken for good although the model refused."""
+    flaws: Counter[Flaw] = field(default_factory=Counter)
+    """Of this run: answers that were taken for good, by what is wrong with them."""
     shared: int = 0
     """Rows answered by the call of an identical one."""
     answered: int = 0
@@ -218,9 +216,8 @@ class Totals:
             return
         if error is None:
             self.answered += result.calls
-            if not is_read and not ended_well(reply):
-                self.truncated += reply.truncated
-                self.refused += is_refused(reply)
+            if not is_read and not ended_well(reply) and (flaw := flaw_of(reply)) is not None:
+                self.flaws[flaw] += 1
         else:
             # The last of several calls may have ended in an error without a reply.
             self.answered += result.calls - (not isinstance(error, AnswerError))

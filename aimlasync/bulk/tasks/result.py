@@ -7,7 +7,7 @@ of. Imports the replies of both endpoints and the rows of an input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -39,6 +39,13 @@ class Answer(msgspec.Struct):
     label: str | list[str] | None = None
     confidence: float | None = None
 
+
+Flaw = Literal["refused", "cut", "failed", "empty"]
+"""Why an answer is no good: the model refused or a filter cut it, an output cap cut it, the server broke off, or it
+says nothing."""
+
+# What a message may have for an answer: a text, calls, sound, images, and calls as they were called once.
+_ANSWERS = ("content", "tool_calls", "audio", "images", "function_call")
 
 Read = Callable[[Reply], Answer]
 """Reads an answer out of a reply. Raises AnswerError for one that is refused, truncated or invalid."""
@@ -139,11 +146,27 @@ def first_result(request: Request, reply: Reply) -> Result:
 
 
 def ended_well(reply: Reply) -> bool:
-    """Whether an answer is plainly neither cut nor refused: False where it has to be looked at."""
+    """Whether an answer plainly has no flaw: False where it has to be looked at."""
     if type(reply) is not ChatCompletion or len(choices := reply.choices) != 1:
         return False
     choice = choices[0]
-    return choice.finish_reason == "stop" and not choice.message.refusal
+    message = choice.message
+    return choice.finish_reason == "stop" and not message.refusal and bool(message.content)
+
+
+def flaw_of(reply: Reply) -> Flaw | None:
+    """Return why an answer in no form is no good: what an answer in a form is refused for before it is read."""
+    if is_refused(reply):
+        return "refused"
+    if isinstance(reply, ChatCompletion):
+        is_cut = reply.truncated
+        has_failed = any(ending_of(choice.finish_reason) == "failure" for choice in reply.choices)
+        has_answer = any(getattr(choice.message, name, None) for choice in reply.choices for name in _ANSWERS)
+    else:
+        is_cut = reply.truncated or reply.status == "incomplete"
+        has_failed = reply.status in ("failed", "cancelled")
+        has_answer = bool(reply.output_text) or any(item.type != "reasoning" for item in reply.output)
+    return "cut" if is_cut else "failed" if has_failed else None if has_answer else "empty"
 
 
 def is_refused(reply: Reply) -> bool:

@@ -29,13 +29,11 @@ from aimlasync.bulk.tasks.request import (
     names_of_lines,
     request_of_line,
 )
-from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
+from aimlasync.bulk.tasks.result import Answer, Flaw, Read, Reply, Result, flaw_of
 from aimlasync.bulk.tasks.text_column import needed_value
-from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
-from aimlasync.chat.types import ChatCompletion
 from aimlasync.config import Structured, close_to
-from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
+from aimlasync.errors import AimlasyncError, AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 
@@ -289,29 +287,20 @@ def body_of(
 
 def read_any(reply: Reply) -> Answer:
     """Accept any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
-    _check_reply(reply)
+    if (flaw := flaw_of(reply)) is not None:
+        kind, what = _FLAWS[flaw]
+        raise kind(what, reply=reply, raw=reply.raw, info=reply.info)
     return Answer()
+
+
+_FLAWS: Mapping[Flaw, tuple[type[AnswerError], str]] = {
+    "refused": (AnswerRefusedError, "the model refused"),
+    "cut": (AnswerTruncatedError, "the answer was cut by an output cap"),
+    "failed": (AnswerInvalidError, "the server broke the answer off"),
+    "empty": (AnswerInvalidError, "the answer is empty"),
+}
 
 
 def _read_form(form: Form, reply: Reply) -> Answer:
     form.read(reply)
     return Answer()
-
-
-def _check_reply(reply: Reply) -> None:
-    if isinstance(reply, ChatCompletion):
-        cut = reply.truncated
-        failed = next((c.finish_reason for c in reply.choices if ending_of(c.finish_reason) == "failure"), None)
-        empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
-    else:
-        cut = reply.truncated or reply.status == "incomplete"
-        failed = reply.status if reply.status in ("failed", "cancelled") else None
-        empty = not (reply.output_text or reply.output)
-    if is_refused(reply):
-        raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
-    if cut:
-        raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
-    if failed:
-        raise AnswerInvalidError(f"the answer failed ({failed})", reply=reply, raw=reply.raw, info=reply.info)
-    if empty:
-        raise AnswerInvalidError("the answer is empty", reply=reply, raw=reply.raw, info=reply.info)

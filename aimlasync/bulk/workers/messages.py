@@ -1,6 +1,6 @@
 """The messages between a parent and its worker processes, over the link that leases the limits.
 
-Plain data. Imports the names of the caps, and what is learned of limits.
+Plain data. Imports the names of the caps and of flaws, and what is learned of limits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.bulk.progress.totals import CapName
+from aimlasync.bulk.tasks.result import Flaw
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 
 
@@ -46,8 +47,7 @@ class Report(msgspec.Struct, kw_only=True):
     limited_by: str | None = None
     attempts: int = 0
     answered: int = 0
-    truncated: int = 0
-    refused: int = 0
+    flaws: dict[Flaw, int] = {}
     seconds_answering: float = 0.0
     ended: bool = False
     """Whether its journal is complete and closed."""

@@ -94,8 +94,7 @@ class WorkerProcesses:
         for report in self._past:
             totals.attempts += report.attempts
             totals.answered += report.answered
-            totals.truncated += report.truncated
-            totals.refused += report.refused
+            totals.flaws.update(report.flaws)
             totals.seconds_answering += report.seconds_answering
         learned = [report.learned for report in self._past if report.learned is not None]
         self._learned = together(learned, self.count)
