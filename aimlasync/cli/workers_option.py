@@ -33,6 +33,7 @@ from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.child import RUN, Worker, orders_of
+from aimlasync.bulk.workers.money import MORE, NONE
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
@@ -124,6 +125,10 @@ async def run_part(
 
     def on_message(kind: str, body: bytes = b"") -> None:
         # The link also reports the parent's end, as a message without a kind, which stops the worker.
+        if kind in (MORE, NONE):
+            if worker is not None and worker.claim is not None:
+                worker.claim.settle(kind == MORE)
+            return
         messages.append(kind)
         if worker is not None and (kind == "cancel" or not worker.job.ending.is_interrupted):
             worker.job.interrupt()

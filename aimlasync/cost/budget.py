@@ -70,7 +70,7 @@ class Reservation(msgspec.Struct, eq=False, gc=False):
         return self._held / _PICO
 
     def __repr__(self) -> str:
-        return f"<Reservation {self.model} {_dollars(self._held)}{'' if self._open else ', closed'}>"
+        return f"<Reservation {self.model} {dollars(self._held)}{'' if self._open else ', closed'}>"
 
 
 class _Beyond:
@@ -208,12 +208,10 @@ class Budget:
         left = self._cap - self._spent - self._reserved
         # What is free of charge is never refused, even where an answer took more than was left.
         if (worst and worst > left) or (not priced and left <= 0):
-            known = f"up to {_dollars(worst)}" if priced else f"{_dollars(worst)} or more, its price is not known"
+            known = f"up to {dollars(worst)}" if priced else f"{dollars(worst)} or more, its price is not known"
             raise BudgetExceededError(
                 f"the call would pass the budget: {model} may cost {known} "
-                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {_dollars(self._left())} of "
-                f"{_dollars(round(self.usd * _PICO))} is left ({_dollars(self._spent)} spent, "
-                f"{_dollars(self._reserved)} reserved by calls in flight)",
+                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {self._said()}",
                 billed=False,
             )
         self._reserved += worst
@@ -274,6 +272,13 @@ class Budget:
         left = self._cap - self._spent - self._reserved
         return left if left > 0 else 0
 
+    def _said(self) -> str:
+        """Say what is left."""
+        return (
+            f"{dollars(self._left())} of {dollars(self._cap)} is left ({dollars(self._spent)} spent, "
+            f"{dollars(self._reserved)} reserved by calls in flight)"
+        )
+
     def _look_beyond(self, model: str, over_in: float, over_out: float, *, capped: bool) -> None:
         """Learn from a reply that took more tokens than it was asked for."""
         beyond = self._beyond.setdefault(model, _Beyond())
@@ -290,12 +295,12 @@ class Budget:
 
     def __repr__(self) -> str:
         return (
-            f"<Budget {_dollars(self._spent)} spent, {_dollars(self._reserved)} reserved of {_dollars(self._cap)}, "
+            f"<Budget {dollars(self._spent)} spent, {dollars(self._reserved)} reserved of {dollars(self._cap)}, "
             f"{self.unknown} unknown, {self.calls_unpriced} unpriced>"
         )
 
 
-def _dollars(pico: int) -> str:
-    """Return an amount to the billionth of a dollar, without trailing zeros; a positive amount is never shown as $0."""
+def dollars(pico: int) -> str:
+    """Return trillionths of a dollar to the billionth, without trailing zeros; a positive amount is never $0."""
     text = f"{pico / _PICO:.9f}".rstrip("0").rstrip(".")
     return f"${text}" if text != "0" or pico == 0 else "$0.000000001"

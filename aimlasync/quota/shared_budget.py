@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 
-from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget
+from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, dollars
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.protocol import Draw, Quota, QuotaDownError
@@ -86,6 +86,10 @@ class SharedBudget(Budget):
                     _log.debug("dollars could not be returned to the shared budget: %s", type(error).__name__)
                     return
                 self._cap = kept
+
+    def _said(self) -> str:
+        # What this worker has drawn says nothing of what the others hold.
+        return f"less is left of {dollars(self._total * _PICO_OF_NANO)} for all processes together"
 
     def _taken(self) -> int:
         """Return what is spent or reserved, rounded up to whole billionths.

@@ -46,6 +46,20 @@ class Answerer(Protocol):
         """Return how many calls are at a server, and what holds the others back."""
 
 
+class MoreMoney(Protocol):
+    """What a call waits for that was refused although nothing is reserved here: others share the budget."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any call waits."""
+
+    async def more(self) -> bool:
+        """Wait until there may be more; False when none is to come."""
+
+    def settle(self, is_more: bool) -> None:
+        """End the wait of all calls."""
+
+
 def request_or_result(row: Row, task: Task) -> Request | Result:
     """Return the request of a row; for a row without a text, for which nothing is sent, what becomes of it."""
     try:
@@ -117,21 +131,30 @@ def asking(client: AsyncClient, *, read: Read | None = None, retry_invalid: int 
 
 
 class ClientAnswerer:
-    """Asks through a client, and within a `budget` where there is one."""
+    """Asks through a client, and within a `budget` where there is one; `claim` is for one that others share."""
 
-    def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        read: Read | None,
+        *,
+        retry_invalid: int,
+        budget: Budget | None,
+        claim: MoreMoney | None = None,
+    ) -> None:
         if budget is not None:
             client.budget = budget
         self._ask = asking(client, read=read, retry_invalid=retry_invalid)
         self.ask: Ask = self._ask if budget is None else partial(self._ask_within, budget)
         """Return what became of a request."""
+        self._claim = claim
         # Calls that wait for others to cost less than was reserved for them.
         self._waiting = Waiters()
 
     @property
     def is_short_of_money(self) -> bool:
         """Whether calls wait because all that is left is reserved."""
-        return bool(self._waiting)
+        return bool(self._waiting) or (self._claim is not None and self._claim.is_waiting)
 
     async def _ask_within(self, budget: Budget, request: Request) -> Result:
         if budget.prices and request.model not in budget.prices:
@@ -141,9 +164,11 @@ class ClientAnswerer:
         try:
             while True:
                 result = await self._ask(request)
-                refused = isinstance(result.error, BudgetExceededError) and result.reply is None
-                if not refused or not budget.reserved:
+                if not isinstance(result.error, BudgetExceededError) or result.reply is not None:
                     return result
-                await self._waiting.wait()
+                if budget.reserved:
+                    await self._waiting.wait()
+                elif self._claim is None or not await self._claim.more():
+                    return result
         finally:
             self._waiting.wake_one()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, at_once
+from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, MoreMoney, at_once
 from aimlasync.bulk.jobs.caps import RowCap, row_caps
 from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.options import Options
@@ -44,7 +44,8 @@ _GRACE_SHARE, _LEAST_GRACE, _MOST_GRACE = 0.1, 2.0, 30.0
 class LocalRunner:
     """Asks through `client`, or through an `answerer` in its place.
 
-    `budget` and `row_caps` are those of a job that other processes share; without them they follow from its caps.
+    `budget`, `claim` and `row_caps` are those of a job that other processes share; without them they follow from its
+    caps.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LocalRunner:
         *,
         answerer: Answerer | None = None,
         budget: Budget | None = None,
+        claim: MoreMoney | None = None,
         row_caps: list[RowCap] | None = None,
     ) -> None:
         self._client = client
@@ -60,6 +62,7 @@ class LocalRunner:
         self._sending: AsyncClient | None = None
         self._answerer = answerer
         self._budget = budget
+        self._claim = claim
         self._row_caps = row_caps
         self._calls: ClientAnswerer | None = None
         self._pool: WorkerPool[Row, Result] | None = None
@@ -70,7 +73,9 @@ class LocalRunner:
         task, caps, prices, loop = rows.task, options.caps, options.caps.prices, asyncio.get_running_loop()
         client = self._sending = _copy(self._client, options)
         budget = caps.budget(totals.capped) if self._budget is None else self._budget
-        calls = self._calls = ClientAnswerer(client, task.read, retry_invalid=options.retry_invalid, budget=budget)
+        calls = self._calls = ClientAnswerer(
+            client, task.read, retry_invalid=options.retry_invalid, budget=budget, claim=self._claim
+        )
         ask = calls.ask if self._answerer is None else self._answerer.ask
         if rows.shared is not None:
             ask = partial(rows.shared.ask, ask)
@@ -186,6 +191,9 @@ class LocalRunner:
             self._pool.stop()
         if self._sending is not None:
             self._sending.drain()
+        if self._claim is not None:
+            # Who waits finds the client drained.
+            self._claim.settle(True)
         if self._answerer is not None:
             self._answerer.drain()
 

@@ -36,6 +36,7 @@ from aimlasync.bulk.tasks.content import contents_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.messages import Orders, Report
+from aimlasync.bulk.workers.money import Claim
 from aimlasync.errors import APIStatusError
 from aimlasync.quota.protocol import Draw, QuotaDownError
 from aimlasync.quota.server import Link, ServedQuota
@@ -141,14 +142,17 @@ class Worker:
             ),
         ]
         self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
+        self.claim = None if self._budget is None else Claim(self._budget)
         self.job = Job(
             rows,
             replace(options, caps=Caps(deadline=orders.deadline, prices=options.caps.prices)),
-            LocalRunner(client, budget=self._budget, row_caps=row_caps),
+            LocalRunner(client, budget=self._budget, claim=self.claim, row_caps=row_caps),
         )
 
     async def run(self, link: Link) -> None:
         """Ask about the part's rows, and report to the parent."""
+        if self.claim is not None:
+            self.claim.link = link
         reporting = asyncio.create_task(self._keep_reporting(link))
         try:
             await self.job.run()

@@ -26,6 +26,7 @@ from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
+from aimlasync.bulk.workers.money import SHORT, Claims
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts, together
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
@@ -65,6 +66,7 @@ class WorkerProcesses:
         self._processes = list(first)
         self._start = start
         self._links: dict[Link, int] = {}
+        self._claims = Claims(len(first))
         self._reports: dict[int, Report] = {}
         # The last reports of processes that have ended.
         self._past: list[Report] = []
@@ -82,7 +84,7 @@ class WorkerProcesses:
         assert isinstance(rows, JournaledRows)
         async with LeaseServer(
             hear=lambda link, kind, body: self._on_message(job, rows, link, kind, body),
-            gone=lambda link: self._links.pop(link, None),
+            gone=self._on_gone,
         ) as server:
             try:
                 await asyncio.gather(*(self._keep(job, index, server) for index in range(1, self.count + 1)))
@@ -135,6 +137,12 @@ class WorkerProcesses:
         self._send_all("cancel")
 
     async def _keep(self, job: Job, index: int, server: LeaseServer) -> None:
+        try:
+            await self._keep_on(job, index, server)
+        finally:
+            self._claims.part_ended()
+
+    async def _keep_on(self, job: Job, index: int, server: LeaseServer) -> None:
         """Let a part be asked about to its end: a worker that died is started again, as long as it gets on."""
         fruitless = 0
         while True:
@@ -175,6 +183,8 @@ class WorkerProcesses:
             if ending.is_interrupted:
                 link.send("stop")
             return _orders(job, rows, self._known)
+        if kind == SHORT:
+            self._claims.add(link, has_returned=msgspec.msgpack.decode(body, type=bool))
         if kind == "report" and (index := self._links.get(link)) is not None:
             report = self._reports[index] = msgspec.msgpack.decode(body, type=Report)
             if report.capped_by is not None:
@@ -187,6 +197,10 @@ class WorkerProcesses:
                 self.stop()
                 asyncio.get_running_loop().call_later(STOP_GRACE, self.cancel)
         return None
+
+    def _on_gone(self, link: Link) -> None:
+        self._links.pop(link, None)
+        self._claims.drop(link)
 
     def _send_all(self, kind: str) -> None:
         for link in self._links:
