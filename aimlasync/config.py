@@ -126,8 +126,8 @@ Structured = Mode | Literal["auto"]
 """What `structured=` takes."""
 
 
-class CallOptions(TypedDict, total=False):
-    """Options of one call that are not sent to the model."""
+class AskOptions(TypedDict, total=False):
+    """Options of one call that are not sent to the model, but for its priority."""
 
     timeout: Timeout | TimeoutOfHttpx | float | None
     """The total in seconds, or all bounds; also an httpx.Timeout."""
@@ -136,8 +136,6 @@ class CallOptions(TypedDict, total=False):
     """Added to the URL: a mapping, or a text that is quoted already. Values may be lists and mappings."""
     extra_body: Mapping[str, Any] | None
     """Further members of the request's body; they are added last, and None is sent as null."""
-    priority: Priority
-    """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
     structured: Structured | None
@@ -150,6 +148,13 @@ class CallOptions(TypedDict, total=False):
     cache: bool | Literal["refresh"] | None
     """With the client's cache: False neither looks there nor keeps the answer, "refresh" asks and keeps the new answer,
     True does with a sampled answer what is done with others."""
+
+
+class CallOptions(AskOptions, total=False):
+    """Options of one call that are not sent to the model."""
+
+    priority: Priority
+    """Interactive calls are admitted before the bulk calls of the same client."""
 
 
 NOT_GIVEN = omit = None
@@ -185,9 +190,8 @@ def headers_given(headers: Headers, where: str) -> Headers:
     return (Headers({k: v for k, v in headers.items() if k not in absent}) if absent else headers).checked(where)
 
 
-def priority_of(options: CallOptions) -> Priority:
-    """Return the priority of a call with these options. Raises ValueError for one that there is not."""
-    priority = options.get("priority")
+def priority_of(priority: Priority | None) -> Priority:
+    """Return the priority that is given, by default "interactive". Raises ValueError for one that there is not."""
     if priority is None:
         return "interactive"
     if priority not in PRIORITIES:

@@ -22,14 +22,17 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import (
+    AskOptions,
     CallOptions,
     Limits,
+    Priority,
     Timeout,
     TimeoutOfHttpx,
     check_at_least,
     check_headers,
     headers_given,
     of_kind,
+    priority_of,
 )
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
@@ -261,19 +264,24 @@ class AsyncClient(OpenAINames):
 
     @overload
     def ask(
-        self, api: Literal["chat"], body: Mapping[str, Any], **options: Unpack[CallOptions]
+        self, api: Literal["chat"], body: Mapping[str, Any], *, priority: Priority = ..., **options: Unpack[AskOptions]
     ) -> Coroutine[Any, Any, ChatCompletion]: ...
     @overload
     def ask(
-        self, api: Literal["responses"], body: Mapping[str, Any], **options: Unpack[CallOptions]
+        self,
+        api: Literal["responses"],
+        body: Mapping[str, Any],
+        *,
+        priority: Priority = ...,
+        **options: Unpack[AskOptions],
     ) -> Coroutine[Any, Any, Response]: ...
     @overload
     def ask(
-        self, api: Api, body: Mapping[str, Any], **options: Unpack[CallOptions]
+        self, api: Api, body: Mapping[str, Any], *, priority: Priority = ..., **options: Unpack[AskOptions]
     ) -> Coroutine[Any, Any, ChatCompletion | Response]: ...
 
     def ask(
-        self, api: Api, body: Mapping[str, Any], **options: Unpack[CallOptions]
+        self, api: Api, body: Mapping[str, Any], *, priority: Priority = "interactive", **options: Unpack[AskOptions]
     ) -> Coroutine[Any, Any, ChatCompletion | Response]:
         """Send a body that is plain JSON values, as in a line of a batch file, and return the whole reply.
 
@@ -288,7 +296,9 @@ class AsyncClient(OpenAINames):
         if "extra_headers" in options:
             check_headers(options)
         receive: Any = completion if api == "chat" else self.responses.receive
-        return self._pipeline.call(api, body, receive, options, self._settings)
+        # By itself: every row of a job has one, and mostly no option beside it.
+        priority = priority_of(priority)
+        return self._pipeline.call(api, body, receive, options, self._settings, priority)  # type: ignore[arg-type]  # without its priority
 
     async def forward(
         self, method: str, path: str, body: bytes | None = None, *, query: str = "", **options: Unpack[CallOptions]

@@ -302,7 +302,7 @@ async def _direct(
         call.timeout = settings.timeout.but(timeout)
     address(call.targets, None, settings, options.get("extra_query"))
     call.only_refused = method not in IDEMPOTENT
-    call.priority, call.tenant = priority_of(options), options.get("tenant")
+    call.priority, call.tenant = priority_of(options.get("priority")), options.get("tenant")
 
     async def opened(attempt: Attempt) -> _Direct:
         return _Direct(attempt, call.timeout.idle)

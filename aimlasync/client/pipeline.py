@@ -25,7 +25,7 @@ from aimlasync.client.drain import drained
 from aimlasync.client.failures import begins_well, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.config import CallOptions, of_kind, priority_of
+from aimlasync.config import CallOptions, Priority, of_kind, priority_of
 from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
@@ -187,6 +187,7 @@ class Pipeline:
         receive: Receive[T],
         options: CallOptions,
         settings: Settings,
+        priority: Priority = "interactive",
         *,
         written: bytes | None = None,
         path: str | None = None,
@@ -195,6 +196,7 @@ class Pipeline:
 
         Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent, and
         ValueError for a priority that there is not.
+        `priority` holds where the options name none.
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
         `path` is the path below the base URLs, where it is not that of the api.
         """
@@ -216,6 +218,7 @@ class Pipeline:
             self.budget,
             self.hedging,
             settings.waits,
+            priority,
         )
         modes = None
         if options:
@@ -223,8 +226,9 @@ class Pipeline:
                 from aimlasync.client.answer_modes import answer_modes
 
                 call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
-            call.priority, call.tenant = priority_of(options), options.get("tenant")
-            call.affinity = options.get("affinity")
+            if "priority" in options:
+                call.priority = priority_of(options["priority"])
+            call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
             if "budget" in options:
                 call.budget = of_kind("budget", options["budget"], Budget, "Budget(5.0)")
         if path is not None or settings.query or (options and options.get("extra_query")):

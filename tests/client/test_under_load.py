@@ -218,7 +218,10 @@ async def test_requests_per_minute_hold_at_the_server() -> None:
     assert took > 0.6
 
 
-async def test_interactive_calls_pass_bulk_calls_that_wait() -> None:
+@pytest.mark.parametrize(
+    ("through", "options"), [("create", {}), ("ask", {}), ("ask", {"timeout": 60.0})], ids=["create", "ask", "options"]
+)
+async def test_interactive_calls_pass_bulk_calls_that_wait(through: str, options: dict[str, Any]) -> None:
     latency = Latency.of(ttft=0.01, tokens_per_second=1e6, spread=0.0)
     async with Simulator(latency=latency) as simulator:
         limits = Limits(concurrency=2)
@@ -226,7 +229,10 @@ async def test_interactive_calls_pass_bulk_calls_that_wait() -> None:
             order: list[str] = []
 
             async def one(priority: Any) -> None:
-                await client.chat.completions.create(model=NANO, messages=HELLO, priority=priority)
+                if through == "ask":
+                    await client.ask("chat", {"model": NANO, "messages": HELLO}, priority=priority, **options)
+                else:
+                    await client.chat.completions.create(model=NANO, messages=HELLO, priority=priority, **options)
                 order.append(priority)
 
             bulk = [asyncio.ensure_future(one("bulk")) for _ in range(40)]
