@@ -25,8 +25,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import first_result
+from aimlasync.chat.types import decode_completion
+from aimlasync.info import Info
 from tests.bulk.test_manifest import Crash, Windows, beside, windows
 from tests.support.virtual import run
 
@@ -135,22 +140,23 @@ async def test_every_line_is_a_batch_result_and_ours_comes_after(path: Path) -> 
 async def test_a_body_over_several_lines_becomes_one_and_keeps_its_letters(path: Path) -> None:
     journal = opened(path)
     names(journal)
-    for body in (b'{\n  "a": "b\\nc", \r\n "d": 1.00}', b'{\r"a": 1}'):
-        journal.append(Record(id="i", custom_id="row", response=Response(status_code=200, body=msgspec.Raw(body))))
+    for body in (b'{\n  "a": "b\\nc", \r\n "choices": [], "d": 1.00}', b'{\r"choices": []}'):
+        reply = decode_completion(body)
+        reply.__dict__["info"] = Info(status=200)
+        journal.append(record_of(first_result(Request("row", "chat", {}), reply)))
     journal.close()
-    assert b'{"a":"b\\nc","d":1.00}' in path.read_bytes()
+    assert b'{"a":"b\\nc","choices":[],"d":1.00}' in path.read_bytes()
     assert (path.read_bytes().count(b"\n"), path.read_bytes().count(b"\r")) == (2, 0)
     assert len(reopened(path)) == 2
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":', b'{"a":1}}', b'"\0"', b'"\n"'])
-async def test_a_body_that_is_no_json_is_not_taken(path: Path, body: bytes) -> None:
+async def test_a_row_that_cannot_be_written_leaves_no_trace(path: Path) -> None:
     journal = opened(path)
     names(journal)
     journal.append(record(1))
-    with pytest.raises(msgspec.DecodeError):
-        journal.append(Record(id="i", custom_id="bad", response=Response(status_code=200, body=msgspec.Raw(body))))
-    journal.append(record(2))
+    with pytest.raises(UnicodeEncodeError):
+        journal.append(Record(id="i", custom_id="row", info=Facts(model="m" * 2**20, label="\ud800")))
+    assert journal.append(record(2)) == len(lines(1))
     journal.close()
     assert path.read_bytes() == lines(1, 2)
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from msgspec import Raw
+
 from aimlasync.bulk.input.rows import AS_FOUND, InputError, Row, Wanted, numbered_id
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
@@ -26,7 +28,7 @@ from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
 from aimlasync.bulk.journal.manifest import add_facts, facts_of, spelled
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.journal.record import Glance, Record, add_earlier, encode_record
+from aimlasync.bulk.journal.record import Glance, Record, add_earlier
 from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
@@ -133,7 +135,7 @@ class JournaledRows:
         row, facts, options = result.row, record.info, self.options
         if (content_of := self._content_of) is not None and row is not None and facts is not None:
             facts.content = content_of(row)
-        self._journal.append_line(encode_record(record))
+        self._journal.append(record)
         if options.canary is not None:
             self.sample.add(result, record, self._columns)
         if options.gold is not None and row is not None and facts is not None:
@@ -193,9 +195,9 @@ class JournaledRows:
                 if glance.custom_id in self._failed:
                     record = journal.read(offset)
                     self._supersede(record)
-                    offset = self._journal.append_line(encode_record(record))
+                    offset = self._journal.append(record)
                 else:
-                    offset = self._journal.append_line(line)
+                    offset = self._journal.append(Raw(line))
                 self.totals.finished += is_new
                 if is_new and glance.error is not None:
                     self.totals.add_record(glance)

@@ -21,7 +21,7 @@ BINARY: int = getattr(os, "O_BINARY", 0)
 sync: Sync = getattr(os, "fdatasync", os.fsync)
 
 
-def write_all(write: Write, fd: int, data: bytes) -> None:
+def write_all(write: Write, fd: int, data: bytes | bytearray) -> None:
     """Write all of `data`: in one write, and in more only where the system took less."""
     view = memoryview(data)
     while view:

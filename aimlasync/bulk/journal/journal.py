@@ -21,15 +21,7 @@ import msgspec
 
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, claim, job_of, release, renew
-from aimlasync.bulk.journal.record import (
-    Glance,
-    Record,
-    decode_glance,
-    decode_record,
-    encode_record,
-    on_one_line,
-    two_records,
-)
+from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, encode_record_into, two_records
 
 __all__ = ["Journal", "JournalError"]
 
@@ -58,10 +50,12 @@ class Journal:
         self._claimed = claimed
         self._write = write
         self._sync = sync
-        # The size of the file, and its size with the lines that wait; -1 until `scan` was read to its end.
+        # The size of the file, and whether `scan` was read to its end.
         self._size = os.fstat(fd).st_size
-        self._end = -1
-        self._lines: list[bytes] = []
+        self._is_scanned = False
+        # How many rows wait for a write, and their lines.
+        self._rows = 0
+        self._waiting = bytearray()
         self.blanks: list[int] = []
         """Where the lines begin that `scan` found to be no records."""
         self._timer: asyncio.TimerHandle | None = None
@@ -148,7 +142,7 @@ class Journal:
         if number and len(self.blanks) == number:
             what = "not a journal: none of its lines has a response or an error"
             raise JournalError(f"{self.path}: {what}; move it away, or begin anew with --restart")
-        if self._end >= 0:
+        if self._is_scanned:
             return
         if torn := disk.read_at(self._fd, self._size - end, end):
             try:
@@ -163,38 +157,35 @@ class Journal:
                 self._size = end
             else:
                 # The record is whole and only its line end was lost.
-                self._put(b"\n")
+                self._put(bytearray(b"\n"))
                 yield end, glance, torn
             # Without a sync a power failure could restore what was cut off, under what is appended from here on.
             with disk.errors_name(self.path):
                 self._sync(self._fd)
-        self._end = self._size
+        self._is_scanned = True
 
-    def append(self, record: Record) -> int:
-        """Add a finished row and return its offset; it reaches the operating system within 50 ms.
+    def append(self, line: Record | msgspec.Raw) -> int:
+        """Add a finished row, or a line of another journal as it is, and return its offset.
 
-        Raises msgspec.DecodeError for a body that is no JSON, or the error of an earlier write or sync. Needs a running
-        loop.
+        It reaches the operating system within 50 ms. A line, and the body of a row, must be JSON on one line. Raises
+        the error of an earlier write or sync. Needs a running loop.
         """
-        line = on_one_line(encode_record(record))
-        # A body that is no JSON would make the journal unreadable.
-        decode_glance(line)
-        return self.append_line(line)
-
-    def append_line(self, line: bytes) -> int:
-        """Add a record that was encoded, or a line of another journal, as it is, and return its offset; see `append`.
-
-        It must be JSON on one line.
-        """
-        if self._failure is not None or self._end < 0:
-            self._check()
-            self._must_be_scanned()
-        offset, lines = self._end, self._lines
-        self._end = offset + len(line) + 1
-        lines.append(line)
-        if len(lines) >= _BATCH:
+        waiting = self._waiting
+        if self._failure is not None or not self._is_scanned:
+            self._must_take()
+        before = len(waiting)
+        # Into what is written: a line of its own would be copied twice.
+        try:
+            encode_record_into(line, waiting, before)
+        except BaseException:
+            del waiting[before:]
+            raise
+        waiting += b"\n"
+        offset = self._size + before
+        self._rows += 1
+        if self._rows >= _BATCH:
             self.flush()
-        elif self._timer is None:
+        elif not before:
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._flush_due)
         if self._syncer is not None:
             self._unsynced += 1
@@ -211,11 +202,9 @@ class Journal:
             self._timer.cancel()
             self._timer = None
         self._check()
-        if self._lines:
-            self._lines.append(b"")
-            batch = b"\n".join(self._lines)
-            self._lines.clear()
-            self._put(batch)
+        if self._rows:
+            self._rows = 0
+            self._put(self._waiting)
         try:
             disk.check_whole(self._fd, self.path, self._size)
         except OSError as error:
@@ -263,7 +252,7 @@ class Journal:
         """
         self._end_sync()
         self.flush()
-        self._must_be_scanned()
+        self._must_take()
         temporary = self.path + ".compact"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | disk.BINARY, 0o600)
         try:
@@ -291,7 +280,7 @@ class Journal:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        self._size = self._end = size
+        self._size = size
         try:
             # Before this, a power failure would restore the old file, without what is appended from here on.
             disk.sync_directory(self.path, self._sync)
@@ -319,17 +308,20 @@ class Journal:
             with suppress(OSError):
                 os.close(self._fd)
             release(self._claimed)
-            self._fd = self._claimed = self._end = -1
+            self._fd = self._claimed = -1
+            self._is_scanned = False
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _must_be_scanned(self) -> None:
-        if self._end < 0:
+    def _must_take(self) -> None:
+        self._check()
+        if not self._is_scanned:
             raise RuntimeError("this takes an open journal whose scan() was read to the end")
 
-    def _put(self, batch: bytes) -> None:
+    def _put(self, batch: bytearray) -> None:
+        """Write a batch, and empty it."""
         try:
             with disk.errors_name(self.path):
                 disk.write_all(self._write, self._fd, batch)
@@ -343,6 +335,7 @@ class Journal:
                     os.ftruncate(self._fd, self._size)
             raise
         self._size += len(batch)
+        batch.clear()
 
     def _flush_due(self) -> None:
         # The error is stored, and the next append raises it.

@@ -118,7 +118,8 @@ _first_value = json.JSONDecoder().raw_decode
 _record = msgspec.json.Decoder(Record).decode
 _glance = msgspec.json.Decoder(Glance).decode
 
-encode_record = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+encode_record, encode_record_into = _encoder.encode, _encoder.encode_into
 
 
 def settled(line: R) -> R:

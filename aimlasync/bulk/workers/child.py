@@ -29,7 +29,7 @@ from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
-from aimlasync.bulk.journal.record import Record, decode_glance, encode_record
+from aimlasync.bulk.journal.record import Record, decode_glance
 from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.content import contents_of
@@ -90,7 +90,7 @@ class PartRows:
         """Append the record of a result."""
         if (content_of := self._content_of) is not None and result.row is not None and record.info is not None:
             record.info.content = content_of(result.row)
-        self._journal.append_line(encode_record(record))
+        self._journal.append(record)
 
     def end_run(self) -> None:
         """Hand over to the operating system what is waiting."""
