@@ -90,7 +90,6 @@ class Balancer:
 
         return dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
 
-    @property
     def queued(self) -> int:
         """Calls that wait for an upstream."""
         waiting = 0

@@ -22,6 +22,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import (
+    PRIORITIES,
     AskOptions,
     CallOptions,
     Limits,
@@ -296,8 +297,9 @@ class AsyncClient(OpenAINames):
         if "extra_headers" in options:
             check_headers(options)
         receive: Any = completion if api == "chat" else self.responses.receive
+        if priority not in PRIORITIES:
+            priority = priority_of(priority)
         # By itself: every row of a job has one, and mostly no option beside it.
-        priority = priority_of(priority)
         return self._pipeline.call(api, body, receive, options, self._settings, priority)  # type: ignore[arg-type]  # without its priority
 
     async def forward(
@@ -337,7 +339,7 @@ class AsyncClient(OpenAINames):
     @property
     def queued(self) -> int:
         """Calls that wait for an endpoint."""
-        return self._pipeline.balancer.queued
+        return self._pipeline.balancer.queued()
 
     def start_from(self, known: Starts, *, share: float = 1.0) -> None:
         """Let models that were not asked yet start with what an earlier run `learned` as its `starts`.
@@ -353,7 +355,7 @@ class AsyncClient(OpenAINames):
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
         balancer = self._pipeline.balancer
-        return balancer.queued < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
+        return balancer.queued() < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

@@ -37,12 +37,13 @@ _NO_INFO = Info()
 
 def record_of(result: Result) -> Record:
     """Return the record of a result, finished now."""
-    request, reply, error, shared_with = result.request, result.reply, result.error, result.shared_with
+    request, reply, error = result.request, result.reply, result.error
     # The reply may be of an earlier call than the error.
     paid = None if reply is None else reply.info
     info = paid if error is None or error.info is None else error.info
+    shared_with = result.shared_with
     known = _NO_INFO if info is None or shared_with is not None else info
-    timing, model = known.timing, request.body.get("model")
+    timing = known.timing
     # By position, which is faster than by name.
     facts = Facts(
         time.time(),
@@ -53,7 +54,7 @@ def record_of(result: Result) -> Record:
         result.attempts,
         None if result.calls == 1 else result.calls,
         known.endpoint or None,
-        model if type(model) is str else request.model,
+        known.model or request.model,
         result.tokens_in,
         result.tokens_out,
         result.cost_usd,

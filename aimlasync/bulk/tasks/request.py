@@ -3,7 +3,8 @@
 How a row of a table becomes a request is in `tasks` (a prompt) and `classification` (labels). It is plain data and its
 reading, without I/O. The line format is that of OpenAI's Batch API, "The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
-A line may be the body alone, and its custom_id may be a number. It may import the names of the parameters.
+A line may be the body alone, and its custom_id may be a number. It may import the names of rows and of the
+parameters.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from aimlasync.bulk.input.rows import numbered_id
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.config import Structured
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
@@ -29,7 +31,6 @@ _PARAMETERS = {
 }
 # What names a line, and is no parameter.
 _NAMES = ("custom_id", "id")
-_USUAL: dict[str, Api] = {f"/v1{end}": api for end, api in _APIS.items()}
 
 
 class RequestError(ValueError):
@@ -99,11 +100,14 @@ def line_id(fields: Mapping[str, Any]) -> str | None:
     return name
 
 
-def request_of_line(fields: Mapping[str, Any], model: str | None = None, name: str = "") -> Request:
-    """Return the request of a line; `model` is for a body that names none, `name` for a line. Raises RequestError."""
+def request_of_line(fields: Mapping[str, Any], model: str | None = None, row: int | None = None) -> Request:
+    """Return the request of a line. Raises RequestError.
+
+    `model` is for a body that names none, and the number of the `row` for a line that does not name itself.
+    """
     custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
     if type(custom_id) is not str or not custom_id:
-        custom_id = line_id(fields) or name
+        custom_id = line_id(fields) or ("" if row is None or "custom_id" in fields else numbered_id(row))
         if not custom_id:
             raise RequestError('no "custom_id"; give each request a name of its own')
     if not isinstance(body, dict):
@@ -114,7 +118,11 @@ def request_of_line(fields: Mapping[str, Any], model: str | None = None, name: s
         url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
     if (method := fields.get("method", "POST")) != "POST" and "body" in fields and str(method).upper() != "POST":
         raise RequestError(f'"method" is {method!r}; only POST is asked in bulk')
-    if type(url) is not str or (api := _USUAL.get(url)) is None:
+    if url == "/v1/chat/completions":
+        api: Api = "chat"
+    elif url == "/v1/responses":
+        api = "responses"
+    else:
         api = api_of_body(body) if url is None else _api_of_url(url)
     if not (asked := body.get("model")) and model:
         body, asked = {**body, "model": model}, model

@@ -98,9 +98,8 @@ class BatchTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
-        fields = row.fields
         try:
-            return request_of_line(fields, self._model, "" if "custom_id" in fields else row.custom_id)
+            return request_of_line(row.fields, self._model, row.number)
         except RequestError as error:
             what = str(error)
         raise InputError(self.name, what, line=row.line)
