@@ -109,9 +109,9 @@ def classify(
 ) -> AsyncGenerator[Result]:
     """Ask for the label of each text and iterate the results: `result.label`, or `result.error`.
 
-    A text is a string, or a row as a dict whose column `text` holds it. `labels` are names, names with their
-    meanings, an Enum or a Literal, or a type (Struct, dataclass, TypedDict) to fill in. `options` are those of
-    `ClassifyTask`.
+    A text is a string, or a row as a dict whose column `text` holds it, which is `result.fields`. `labels` are names,
+    names with their meanings, an Enum or a Literal, or a type (Struct, dataclass, TypedDict) to fill in, whose value is
+    `result.parsed`. `options` are those of `ClassifyTask`.
     """
     if isinstance(labels, type) and not is_labels(labels):
         task = ClassifyTask(form=form_of(labels), model=model, text=text, **options)

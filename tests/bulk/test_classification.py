@@ -282,6 +282,10 @@ async def test_several_labels_and_forms_of_the_callers_own_are_answered(client: 
     (form,) = await labels_of(client, TEXTS[:1], labels=Ticket)
     assert form.answer is not None
     assert form.answer.label == "billing"
+    assert isinstance(form.parsed, Ticket)
+    assert form.parsed.team == "billing"
+    (failed,) = await labels_of(client, [""], labels=Ticket)
+    assert (failed.parsed, failed.fields) == (None, {"text": ""})
 
 
 async def test_an_empty_text_is_a_failed_row_and_the_others_are_asked(

@@ -9,6 +9,7 @@ from aimlasync.bulk import ClassifyTask, Options, classify, run
 async def main() -> None:
     async with AsyncClient(limits=Limits(requests_per_minute=600)) as client:
         async for result in classify(client, ["a", "b"], labels=["x", "y"], model="m"):
+            reveal_type(result.fields)  # dict[str, Any]
             reveal_type(result.label)  # str | list[str] | None
             if result.error is not None:
                 reveal_type(result.error)  # AimlasyncError

@@ -87,6 +87,16 @@ class Result(msgspec.Struct, eq=False):
         return None if self.answer is None else self.answer.label
 
     @property
+    def parsed(self) -> Any:
+        """The value, where the answer fills in a type; None without a good answer."""
+        return None if self.error is not None or self.reply is None else self.reply.parsed
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The columns of the row; none where the request itself was given."""
+        return {} if self.row is None else self.row.fields
+
+    @property
     def text(self) -> str | None:
         """The text of the answer, None without one."""
         reply = self.reply
