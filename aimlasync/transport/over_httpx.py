@@ -56,6 +56,8 @@ class HttpxTransport:
             return APITimeoutError("no connection within the connect timeout", phase="connect", billed=False)
         if isinstance(error, package.PoolTimeout):
             return APITimeoutError("no place in the httpx client's pool", phase="connect", billed=False)
+        if isinstance(error, package.TimeoutException):
+            return APITimeoutError(f"no answer within a timeout of the httpx client ({kind})", phase="first_token")
         if isinstance(error, (package.ConnectError, package.ProxyError, package.UnsupportedProtocol)):
             return APIConnectionError(f"could not connect ({kind}: {error})", billed=False)
         return APIConnectionError(f"the connection broke before the answer ({kind})")

@@ -185,6 +185,21 @@ async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["httpx2", "httpx"])
+@pytest.mark.parametrize("kind", ["ReadTimeout", "WriteTimeout", "TimeoutException", "ConnectTimeout", "PoolTimeout"])
+async def test_a_timeout_of_the_users_client_is_the_sdks_timeout_error(name: str, kind: str) -> None:
+    httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
+
+    def answer(request: Any) -> Any:
+        raise getattr(httpx, kind)("too slow", request=request)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    url = "https://host.invalid/v1"
+    async with ours.AsyncOpenAI(api_key="k", base_url=url, http_client=http, max_retries=0) as client:
+        with pytest.raises(openai.APITimeoutError):
+            await client.chat.completions.create(model="m", messages=HELLO)
+
+
+@pytest.mark.parametrize("name", ["httpx2", "httpx"])
 async def test_a_stream_over_the_users_client_arrives_and_may_be_left(name: str) -> None:
     httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
     chunk = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
