@@ -136,6 +136,10 @@ class _Chunk(PydanticNames):
     def snapshot(self) -> Any:
         return self._stream.so_far()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy has no stream: its snapshot is that of now.
+        return _Event, ({"type": self.type, "chunk": self.chunk, "snapshot": self.snapshot},)
+
     def to_dict(self) -> dict[str, Any]:
         return {"type": self.type, "chunk": self.chunk.to_dict(), "snapshot": self.snapshot.to_dict()}
 

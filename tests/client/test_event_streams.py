@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import msgspec
@@ -80,6 +82,9 @@ async def test_events_dump_themselves_with_all_that_the_server_sent() -> None:
     events, reply = await events_of(chunks({"content": "Hi", "mood": "calm"}, logprobs={"content": [{"token": "Hi"}]}))
     said = {event.type: json.loads(event.model_dump_json(exclude_none=True)) for event in events}
     assert {kind: each["type"] for kind, each in said.items()} == {kind: kind for kind in said}
+    for event in events:
+        for twin in (copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
+            assert (twin.type, twin.to_dict()) == (event.type, event.to_dict())
     assert events[0].model_dump()["chunk"]["choices"][0]["delta"] == {"content": "Hi", "mood": "calm"}
     assert said["logprobs.content.delta"]["content"][0]["token"] == "Hi"
     assert said["chunk"]["snapshot"]["choices"][0]["message"]["content"] == reply.text == "Hi"
