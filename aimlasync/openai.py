@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copyreg
+import os
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self, TypedDict, Unpack
@@ -21,6 +22,8 @@ from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
 from aimlasync.config import of_kind
+from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.errors import AimlasyncError
 from aimlasync.event_loop import no_loop
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
@@ -277,15 +280,36 @@ def _default_timeout(given: LibraryClient | None, http_client: Any) -> Any:
     return sdk.DEFAULT_TIMEOUT
 
 
+# What tells the SDK a key.
+_KEYS = ("aimlasync", "api_key", "admin_api_key", "workload_identity")
+_KEY_VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")
+
+
+def _of_a_vendor(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the URL and key of the vendor whose key is in the environment, where the SDK would find no key."""
+    if any(options.get(name) is not None for name in _KEYS) or any(map(os.environ.get, _KEY_VARIABLES)):
+        return {}
+    url = options.get("base_url") or os.environ.get("OPENAI_BASE_URL") or None
+    try:
+        (endpoint,) = default_endpoints(None, None if url is None else str(url), allow_http=True)
+    except AimlasyncError:
+        # There is none: the SDK has words for it.
+        return {}
+    if endpoint.api_key is None:
+        return {}
+    return {"base_url": endpoint.base_url, "api_key": endpoint.api_key.reveal()}
+
+
 class AsyncOpenAI(_Routed, sdk.AsyncOpenAI):
     """`openai.AsyncOpenAI` over an aimlasync client: that of `aimlasync=`, or one made from the same arguments.
 
-    A client that is made here is closed with this one. A read timeout bounds a whole answer, with queueing and retries,
-    and each gap of a stream. `max_retries` are aimlasync's. Raises the SDK's errors.
+    Where no key is passed and none of OpenAI is in the environment, AIML_API_KEY or BYTESPIKE_API_KEY is read, for its
+    vendor. A client that is made here is closed with this one. A read timeout bounds a whole answer, with queueing and
+    retries, and each gap of a stream. `max_retries` are aimlasync's. Raises the SDK's errors.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
-        super().__init__(**options)
+        super().__init__(**{**options, **_of_a_vendor(options)})
 
 
 class AsyncAzureOpenAI(_Routed, sdk.AsyncAzureOpenAI):

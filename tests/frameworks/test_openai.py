@@ -59,6 +59,25 @@ async def test_it_is_the_sdks_class_and_asks_the_server_that_the_sdk_would_ask(m
         assert header.lower() in request.decode().lower()
 
 
+async def test_without_a_key_of_openai_that_of_a_vendor_goes_to_its_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(openai.OpenAIError, match="OPENAI_API_KEY"):
+        ours.AsyncOpenAI()
+    async with Simulator(keys={KEY}) as simulator:
+        monkeypatch.setenv("AIML_API_KEY", KEY)
+        monkeypatch.setenv("AIML_API_URL", simulator.base_url)
+        for options in ({}, {"base_url": simulator.base_url}):
+            async with ours.AsyncOpenAI(**options) as client:
+                reply = await client.chat.completions.create(model=NANO, messages=HELLO)
+                assert reply.choices[0].message.content
+    # To no other host, and nowhere else where OpenAI's own is set or passed.
+    with pytest.raises(openai.OpenAIError, match="OPENAI_API_KEY"):
+        ours.AsyncOpenAI(base_url="https://elsewhere.example/v1")
+    passed = ours.AsyncOpenAI(api_key="k")
+    monkeypatch.setenv("OPENAI_API_KEY", "of-openai")
+    for client, key in ((passed, "k"), (ours.AsyncOpenAI(), "of-openai")):
+        assert (str(client.base_url), client.api_key) == ("https://api.openai.com/v1/", key)
+
+
 async def test_a_bare_host_stays_bare() -> None:
     async with raw_server(says()) as server:
         async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url.removesuffix("/v1")) as client:
