@@ -51,7 +51,8 @@ def _is_pydantic(type_: Any, seen: set[int]) -> bool:
         return False
     seen.add(id(type_))
     if isinstance(type_, type) and any(hasattr(type_, mark) for mark in _MARKS):
-        return True
+        # A struct may tell pydantic of itself, as those of a reply do.
+        return not issubclass(type_, msgspec.Struct)
     if typing.get_origin(type_) is Annotated:
         of_pydantic = (type(each).__module__.partition(".")[0] in _MODULES for each in type_.__metadata__)
         return any(of_pydantic) or _is_pydantic(type_.__origin__, seen)

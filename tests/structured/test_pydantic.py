@@ -19,6 +19,7 @@ from typing_extensions import TypeAliasType, TypedDict
 from aimlasync import AnswerInvalidError, AsyncClient, agents
 from aimlasync.agents import Agent, tool
 from aimlasync.bulk import classify
+from aimlasync.chat import URLCitation
 from aimlasync.simulator import Answer, Call, Simulator
 from aimlasync.simulator.vendor.schema_check import check_strict
 from aimlasync.structured.schema import format_of
@@ -216,6 +217,13 @@ def test_a_tool_of_models_has_a_strict_schema_or_a_loose_one() -> None:
 
 
 Kind = TypeAliasType("Kind", Annotated[Ticket | Customer, Field(description="one of them")])
+
+
+def test_a_struct_of_a_reply_stays_a_struct_where_pydantic_is_loaded() -> None:
+    form: Any = format_of(list[URLCitation])
+    schema = form.chat()["json_schema"]["schema"]
+    check_strict(schema, where="answer")
+    assert set(schema["$defs"]["URLCitation"]["properties"]) == {"url", "title", "start_index", "end_index"}
 
 
 def test_an_alias_is_what_it_stands_for() -> None:
