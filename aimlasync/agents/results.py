@@ -2,7 +2,7 @@
 
 A text stays as it is, and everything else becomes JSON. Values that JSON does not have become the nearest thing that
 it has; a value without any such form is an error of the tool. Pure functions, but for generators, which are read here.
-This module may import the package's `wire`.
+This module imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from io import IOBase
 from typing import Any
 
 import msgspec
-
-from aimlasync.wire.base import Unknown
 
 # Items of a generator, and levels of nesting; what lies beyond is left out, and the text says so.
 MAX_ITEMS = 100_000
@@ -87,11 +85,9 @@ def _plain(value: Any) -> Any:
     """Return a value that msgspec does not know as one that it knows. Raises TypeError where there is none."""
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Unknown):
-        return value.to_dict()
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
-        # A model of pydantic.
+        # A model of pydantic, or what has its methods.
         return dump(mode="json")
     if isinstance(value, numbers.Real):
         # Numbers of numpy, and fractions.
