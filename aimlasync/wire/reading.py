@@ -233,13 +233,13 @@ def tagged(members: tuple[Any, ...]) -> dict[Any, type[Any]]:
 
 
 def _as_text(value: Any) -> Any:
-    """Read text that was sent as a number, or as a list of text parts."""
+    """Read text that was sent as a number, or as a list of texts or text parts."""
     if isinstance(value, bool):
         return LOST
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, list):
-        parts = [part.get("text") for part in value if isinstance(part, Mapping)]
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
         texts = [text for text in parts if isinstance(text, str)]
         return "".join(texts) if texts else LOST
     if isinstance(value, dict):

@@ -336,3 +336,19 @@ def test_an_error_that_is_a_text_is_a_failed_run() -> None:
     assert reply.status == "failed"
     assert reply.error is not None
     assert reply.error.message == "boom"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (["h", "i"], "hi"),
+        (["h", {"type": "text", "text": "i"}, {"type": "image_url"}, 5, None], "hi"),
+        ([{"type": "image_url"}, 5], ""),
+    ],
+)
+def test_a_content_that_is_a_list_is_the_texts_in_it(content: list[Any], text: str) -> None:
+    for part, decode in (("message", decode_completion), ("delta", decode_chunk)):
+        choice = {"index": 0, part: {"content": content}, "finish_reason": None}
+        made: Any = decode(json.dumps({"choices": [choice]}).encode())
+        assert (getattr(made.choices[0], part).content or "") == text
+        assert made.to_dict()["choices"] == [choice]
