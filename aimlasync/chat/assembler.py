@@ -189,7 +189,7 @@ def _joined(pieces: list[str] | None) -> str | None:
 class Assembler:
     """Takes the chunks of one stream, and returns them as one ChatCompletion, complete or cut."""
 
-    __slots__ = ("_choices", "_head", "_meta", "_more", "_tries", "_usage", "aside", "repeats")
+    __slots__ = ("_choices", "_head", "_last", "_meta", "_more", "_tries", "_usage", "repeats")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Growing] = {}
@@ -199,8 +199,8 @@ class Assembler:
         self._meta: Meta | None = None
         # Undeclared fields of the chunks.
         self._more: dict[str, Any] = {}
-        self.aside: ChatCompletionChunk | None = None
-        """The last chunk, where it has no choices. Usage or cost in it end a stream as a finish_reason does."""
+        # The last chunk that did not repeat the one before.
+        self._last: ChatCompletionChunk | None = None
         self.repeats: Repeats | None = None
         """What reads, and takes in, an event that repeats the last chunk but for its text."""
         self._tries = _TRIES
@@ -223,7 +223,7 @@ class Assembler:
             self._more["x_groq"] = self._more.get("x_groq", {}) | groq.to_dict()
         if meta is not None:
             self._meta = meta
-        self.aside = None if choices else chunk
+        self._last = chunk
         # Bytes alone mean that it has no undeclared field, at any depth.
         place = getattr(chunk, "json_place", _NOWHERE)
         open, has_parts = type(place) is not bytes, False
@@ -271,6 +271,11 @@ class Assembler:
         return self._more.get("cost")
 
     @property
+    def aside(self) -> ChatCompletionChunk | None:
+        """The last chunk, where it has no choices. Usage or cost in it end a stream as a finish_reason does."""
+        return None if self._last is None or self._last.choices else self._last
+
+    @property
     def finished(self) -> bool:
         """Whether a clean end of the connection at this point completes the answer."""
         if (aside := self.aside) is not None and not (aside.usage is None is aside.meta):
@@ -280,14 +285,16 @@ class Assembler:
     def whole(self) -> ChatCompletion:
         """Return the chunks so far as one reply."""
         head = self._head or ChatCompletionChunk()
+        # Some servers say at the end alone who answered, and how.
+        last = self._last or head
         whole = ChatCompletion(
             id=head.id,
-            created=head.created,
-            model=head.model,
+            created=head.created or last.created,
+            model=head.model or last.model,
             choices=[self._choices[index].whole(index) for index in sorted(self._choices)],
             usage=self._usage,
-            service_tier=head.service_tier,
-            system_fingerprint=head.system_fingerprint,
+            service_tier=head.service_tier or last.service_tier,
+            system_fingerprint=head.system_fingerprint or last.system_fingerprint,
             meta=self._meta,
         )
         add_fields(whole, self._more)

@@ -196,3 +196,11 @@ async def test_a_failure_in_place_of_an_answer_is_told_by_all_that_it_says(
     assert isinstance(error, StreamError)
     assert (error.code, error.retryable, error.body) == (code, retryable, said)
     assert error.retry_after == (2 if "detail" in said else None)
+
+
+async def test_what_the_last_chunk_alone_says_of_the_answer_is_kept() -> None:
+    said: dict[str, Any] = {"model": "m-7", "created": 7, "service_tier": "flex", "system_fingerprint": "fp"}
+    for last in (chunk(finish="stop", **said), chunk(finish="stop") + data({"choices": [], "usage": None, **said})):
+        async with raw_server(Script([chunk("one"), last, DONE])) as server, connect(server) as client:
+            whole = (await (await open_chat(client)).collect()).to_dict()
+        assert {name: whole.get(name) for name in said} == said
