@@ -114,9 +114,9 @@ def _grows(before: Any, more: Any) -> bool:
     """
     if isinstance(before, _Pieces):
         return isinstance(more, str)
-    return type(before) is list is type(more) and all(
-        isinstance(part, dict) and "type" in part for part in before + more
-    )
+    if not type(before) is list is type(more):
+        return False
+    return all(isinstance(part, dict) and "type" in part for part in (*before[-1:], *more))
 
 
 def _is_signed(begun: dict[str, Any], item: dict[str, Any]) -> bool:
