@@ -27,6 +27,7 @@ from aimlasync import (
 )
 from aimlasync.simulator import Answer, Call, Problem
 from tests.support.scripted import ENDPOINTS, MODEL, calls, scripted, sent, told
+from tests.support.servers import LEARNS_NOTHING
 
 pytestmark = pytest.mark.parametrize("endpoint", ENDPOINTS)
 PLAIN = "openai/gpt-4.1-nano-2025-04-14"
@@ -758,7 +759,8 @@ async def test_an_error_of_the_first_call_carries_the_run_too(endpoint: Any) -> 
 
 async def test_a_retry_gets_what_a_script_has_behind_a_problem(endpoint: Any) -> None:
     script = Problem(500), Call.of("weather", city="Rome"), Problem(503), "done"
-    async with scripted(*script, client={"retry": Retry(base=0.001)}) as (sim, client):
+    options = {"retry": Retry(base=0.001), "limits": LEARNS_NOTHING}
+    async with scripted(*script, client=options) as (sim, client):
         run = await agents.run(client, model=MODEL, input="go", tools=[weather], endpoint=endpoint)
     assert run.output == "done"
     assert [one.status for one in sim.ledger] == [500, 200, 503, 200]

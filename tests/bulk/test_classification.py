@@ -40,6 +40,7 @@ from aimlasync.bulk.tasks.text_column import text_column
 from aimlasync.endpoints.providers import AIMLAPI
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 from aimlasync.structured.schema import format_of
+from tests.support.servers import LEARNS_NOTHING
 
 MODEL = AIMLAPI.default_model
 ADDED = {"label": "label"}
@@ -48,7 +49,7 @@ TEXTS = ["I want a refund for my invoice", "the app crashes", "what does the bus
 
 
 def client_of(simulator: Simulator) -> AsyncClient:
-    return AsyncClient(api_key="k", base_url=simulator.base_url, max_retries=0)
+    return AsyncClient(api_key="k", base_url=simulator.base_url, max_retries=0, limits=LEARNS_NOTHING)
 
 
 # Labels

@@ -43,7 +43,7 @@ from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.errors import AuthenticationError, BudgetExceededError, ClientClosedError, NotFoundError
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
-from tests.support.servers import until
+from tests.support.servers import LEARNS_NOTHING, until
 
 MODEL = "openai/gpt-5-nano"
 LABELS = {"support": "", "billing": ""}
@@ -236,7 +236,10 @@ async def test_failed_rows_say_why_and_are_asked_again_with_one_line_left_of_eac
         Fault("status", status=503, match=lambda request: request.text == "text 3", times=2),
         Fault("reset", match=lambda request: request.text == "text 5"),
     ]
-    async with Simulator(faults=faults) as simulator, client_of(simulator, max_retries=1) as client:
+    async with (
+        Simulator(faults=faults) as simulator,
+        client_of(simulator, max_retries=1, limits=LEARNS_NOTHING) as client,
+    ):
         first = await run(client, lines(8), out)
         assert (first.totals.ok, first.totals.failed, first.left, first.is_complete) == (6, 2, 0, True)
         assert set(first.totals.failures) == {"InternalServerError", "APIConnectionError"}
@@ -277,7 +280,7 @@ async def test_what_failed_rows_cost_is_neither_forgotten_nor_counted_twice(out:
 
 async def test_a_good_answer_is_not_lost_to_an_older_failure_that_is_kept(out: Path) -> None:
     faults = [Fault("status", status=503, times=1)]
-    async with Simulator(faults=faults) as simulator, client_of(simulator) as client:
+    async with Simulator(faults=faults) as simulator, client_of(simulator, limits=LEARNS_NOTHING) as client:
         assert (await run(client, lines(1), out)).totals.failed == 1
 
         def die(result: Result, record: Record) -> None:

@@ -15,7 +15,7 @@ import pytest
 import aimlasync.httpx
 from aimlasync import AsyncClient, Budget, ClientClosedError, Endpoint, Limits, Price, Retry, Timeout
 from aimlasync.simulator import Fault, Simulator
-from tests.support.servers import STEPS, Script, raw_server, turns, until
+from tests.support.servers import LEARNS_NOTHING, STEPS, Script, raw_server, turns, until
 
 openai: Any = pytest.importorskip("openai", minversion="2.40", reason="pip install 'aimlasync[test]' runs these tests")
 FLAVOURS = [name for name in ("httpx2", "httpx") if importlib.util.find_spec(name) is not None]
@@ -36,7 +36,7 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 async def client(simulator: Simulator) -> AsyncIterator[AsyncClient]:
-    endpoint = Endpoint.aimlapi(api_key=KEY, base_url=simulator.base_url)
+    endpoint = Endpoint.aimlapi(api_key=KEY, base_url=simulator.base_url, limits=LEARNS_NOTHING)
     async with AsyncClient(endpoints=[endpoint], retry=Retry(attempts=2, base=0.001, throttle_base=0.001)) as client:
         yield client
 
@@ -51,7 +51,7 @@ def over(server: Any, **options: Any) -> AsyncClient:
     return AsyncClient(
         api_key=KEY,
         base_url=server.base_url,
-        **{"retry": Retry(attempts=2, base=0.001, throttle_base=0.001), **options},
+        **{"retry": Retry(attempts=2, base=0.001, throttle_base=0.001), "limits": LEARNS_NOTHING, **options},
     )
 
 

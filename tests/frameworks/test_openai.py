@@ -40,6 +40,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def refused_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no refusal teach a rate that keeps the next call for two seconds; the SDK has no argument for limits."""
+    monkeypatch.setattr("aimlasync.admission.pace.MIN_RATE", 1000.0)
+
+
 # --- made from its own arguments and environment ---------------------------------------------------------------------
 
 
@@ -113,6 +119,7 @@ async def test_a_key_that_expires_is_asked_for_with_each_call() -> None:
     assert b"Bearer second-key" in server.requests[1]
 
 
+@pytest.mark.usefixtures("refused_for_nothing")
 async def test_its_retries_are_ours_and_as_many_as_it_is_told() -> None:
     busy = says(b'{"error": {"message": "busy"}}', status=503, headers=[("retry-after-ms", "1")])
     async with raw_server(busy) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
@@ -181,6 +188,7 @@ async def test_the_environments_proxy_is_used_as_by_the_sdk(monkeypatch: pytest.
 # --- over an httpx client of the user's ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("refused_for_nothing")
 @pytest.mark.parametrize("name", ["httpx2", "httpx"])
 async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> None:
     httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
@@ -343,6 +351,7 @@ async def test_errors_are_pickled_without_the_key_and_hold_what_was_sent() -> No
     assert (copied.status_code, copied.code, copied.response.json()) == (400, "c", refused.value.response.json())
 
 
+@pytest.mark.usefixtures("refused_for_nothing")
 async def test_a_raw_response_says_how_often_it_was_tried() -> None:
     busy = says(b'{"error": {"message": "busy"}}', status=503, headers=[("retry-after-ms", "1")])
     async with raw_server(busy, busy, says()) as server:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from tests.support.servers import RawServer, Script, raw_server, until
+from tests.support.servers import LEARNS_NOTHING, RawServer, Script, raw_server, until
 
 pytest.importorskip("sse_starlette", reason="pip install 'aimlasync[test]' has what these tests need")
 pytest.importorskip("fastapi", reason="pip install 'aimlasync[test]' has what these tests need")
@@ -55,7 +55,7 @@ def app_of(base_url: str, stream: Callable[[Request], Response] | None = None, *
         reply = await client_of(request).chat.completions.create(model=model, messages=HELLO)
         return JSONResponse({"text": reply.text})
 
-    options = {"retry": Retry(attempts=1), **options}
+    options = {"retry": Retry(attempts=1), "limits": LEARNS_NOTHING, **options}
     return Starlette(
         routes=[Route("/stream", streamed, methods=["GET", "POST"]), Route("/whole", whole)],
         lifespan=lifespan(endpoints=[Endpoint.aimlapi(api_key=KEY, base_url=base_url)], **options),
