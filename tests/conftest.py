@@ -62,9 +62,11 @@ _OVER_BOTH = {
 
 
 # What starts something that is slow to start, once for all tests of the file: they come first, so that a worker of
-# pytest-xdist that has nothing left to do does not take the half of them and start it a second time. So do the longest
-# single tests, for which the other workers would wait at the end.
-_FIRST = {"test_ray", "test_ray_processes", "test_benchmarks", "test_types"}
+# pytest-xdist that has nothing left to do does not take the half of them and start it a second time. They mostly wait.
+_FIRST = {"test_ray", "test_ray_processes"}
+# The longest single tests, for which the other workers would wait at the end. They come first in the second half, where
+# another worker begins.
+_FIRST_OF_THE_SECOND_HALF = {"test_benchmarks", "test_types"}
 
 
 # How fast a machine is says nothing of what is tested.
@@ -112,7 +114,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if twice else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-    items[:] = sorted(kept, key=lambda item: item.path.stem not in _FIRST)
+    first = [item for item in kept if item.path.stem in _FIRST]
+    second = [item for item in kept if item.path.stem in _FIRST_OF_THE_SECOND_HALF]
+    others = [item for item in kept if item.path.stem not in _FIRST | _FIRST_OF_THE_SECOND_HALF]
+    # Four more, so that with any even number of workers it is not the last thing of the one before.
+    half = len(kept) // 2 - len(first) + 4
+    items[:] = [*first, *others[:half], *second, *others[half:]]
 
 
 @pytest.fixture
