@@ -290,7 +290,7 @@ def job(sim: Simulator, *options: str) -> Command:
 def test_a_hang_up_lets_calls_finish_and_more_of_it_changes_nothing(
     numbers: list[signal.Signals], workers: tuple[str, ...], vendor: Vendor
 ) -> None:
-    sim = vendor(latency=Latency.of(ttft=1.0))
+    sim = vendor(latency=Latency.of(ttft=0.5))
     process = job(sim, *workers)
     assert process.stderr is not None
     first, *others = numbers

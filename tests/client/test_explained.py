@@ -253,7 +253,7 @@ async def test_a_wait_for_a_place_is_explained_with_who_was_before() -> None:
 
 
 async def test_a_wait_for_tokens_is_explained() -> None:
-    limits = Limits(tokens_per_minute=6_000)
+    limits = Limits(tokens_per_minute=30_000)
     slow = Latency.of(ttft=0.2)
     async with Simulator(latency=slow) as simulator, client_of(simulator, limits=limits) as client:
         first = ask(client, max_completion_tokens=3_000)
