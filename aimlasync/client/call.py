@@ -367,13 +367,8 @@ class Attempt(Permit, eq=False, kw_only=True):
         outcome = signal.outcome
         if is_out and outcome is Outcome.DROPPED and not refused:
             outcome = Outcome.OUTAGE
-        self.release(
-            outcome,
-            0.0 if refused else None,
-            now=now,
-            kind=signal.kind,
-            names_account=signal.scope == "account",
-        )
+        tokens, names_account = 0.0 if refused else None, signal.scope == "account"
+        self.release(outcome, tokens, now=now, kind=signal.kind, names_account=names_account)
 
     def abandon(self) -> None:
         """The caller left: drop the connection; it says nothing about the server."""

@@ -24,7 +24,6 @@ from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.standstill import Standstill
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
-from aimlasync.plain_stores import plainly_stored
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
 if TYPE_CHECKING:
@@ -371,7 +370,6 @@ class Lane:
         )
 
 
-@plainly_stored
 class Permit(msgspec.Struct, eq=False):
     """The right to have one attempt in flight; it is released once, and later releases do nothing."""
 

@@ -10,7 +10,6 @@ import pytest
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, Delta
 from aimlasync.chat.types import ChatCompletion, Choice, Message, Usage
 from aimlasync.client.call import Attempt, Call
-from aimlasync.endpoints.lane import Permit
 from aimlasync.info import Info, Timing
 from aimlasync.plain_stores import plainly_stored
 from aimlasync.responses.events import ResponseTextDeltaEvent
@@ -23,7 +22,7 @@ class Node(msgspec.Struct, weakref=True):
     name: str = "a"
 
 
-OF_A_CALL = [Attempt, Call, Info, Permit, Reply, Timing]
+OF_A_CALL = [Attempt, Call, Info, Reply, Timing]
 OF_A_REPLY = [ChatCompletion, Choice, Message, Usage, ChatCompletionChunk, ChunkChoice, Delta, ResponseTextDeltaEvent]
 
 
