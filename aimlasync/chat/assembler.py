@@ -279,8 +279,12 @@ class Assembler:
     def finished(self) -> bool:
         """Whether a clean end of the connection at this point completes the answer."""
         if (aside := self.aside) is not None and not (aside.usage is None is aside.meta):
-            return True
+            return not self.is_cut()
         return bool(self._choices) and all(c.finish_reason is not None for c in self._choices.values())
+
+    def is_cut(self) -> bool:
+        """Whether a choice without a finish reason ends in the middle of a tool call, whatever the server says."""
+        return any(c.finish_reason is None and c.calls is not None and c.calls.is_cut() for c in self._choices.values())
 
     def whole(self) -> ChatCompletion:
         """Return the chunks so far as one reply."""

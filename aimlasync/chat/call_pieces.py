@@ -105,6 +105,10 @@ class Call:
         is_same = self._repeats(arguments) or self._is_placeholder(arguments)
         return not has_new_id and (not name or bool(piece.id)) and is_same
 
+    def is_begun(self) -> bool:
+        """Whether the arguments begin as an object."""
+        return self._joined().lstrip()[:1] == "{"
+
     def is_whole(self) -> bool:
         """Whether the arguments are an object that has ended. Each piece is searched once."""
         while not self._ended and self._at < len(self.arguments):
@@ -198,6 +202,10 @@ class Calls:
             order = sorted(range(len(calls)), key=lambda number: self._order[number] or 0)
             calls = [calls[number] for number in order]
         return [call.whole() for call in calls]
+
+    def is_cut(self) -> bool:
+        """Whether the arguments of a call are an object that has begun and not ended."""
+        return any(call.is_begun() and not call.is_whole() for call in self._calls)
 
     def _begin(self, piece: ToolCallDelta, before: Call | None, name: str) -> Call:
         call = Call()

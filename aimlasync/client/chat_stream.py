@@ -136,6 +136,9 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         body = None if aside is None else aside.to_dict()
         return body if read_error(body).message else None
 
+    def _is_cut(self) -> bool:
+        return bool(self._assembler.is_cut())
+
     def _last_words(self) -> str:
         words = super()._last_words()
         if words or self._says_something or (aside := self._assembler.aside) is None:

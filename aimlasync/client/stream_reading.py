@@ -3,8 +3,9 @@
 It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
 may import `call`, `failures`, `framing`, `incoming`, `observer`, `stream_bounds` and what lies below. An answer is
 complete only at its terminal mark: `[DONE]` behind something that was said; or a finish_reason on every choice, or a
-usage or cost tail, and then a clean end of the body; or a terminal `response.*` event. Every other end is an error that
-carries what had arrived. All that a read brought is delivered before the error that came with it.
+usage or cost tail, and then a clean end of the body; or a terminal `response.*` event. Half a tool call without a
+finish_reason is never complete. Every other end is an error that carries what had arrived. All that a read brought is
+delivered before the error that came with it.
 """
 
 from __future__ import annotations
@@ -250,10 +251,17 @@ class StreamReading(Generic[P, W]):
         if error is None and self._says_something and not self._assembler.finished:
             # What says this instead of an answer is told by `_no_answer`.
             error = self._error_aside()
-        if error is None:
-            self._finish()
-        else:
+        if error is not None:
             self._error(error, b"")
+        elif self._is_cut():
+            said = "the stream ended in the middle of a tool call, with no reason to finish"
+            self._fail(TruncatedStreamError(said, partial=self._whole()))
+        else:
+            self._finish()
+
+    def _is_cut(self) -> bool:
+        """Whether what came cannot be all of an answer, though the server says so."""
+        return False
 
     def _closed(self) -> None:
         """The body ended cleanly, without a terminal mark."""

@@ -204,3 +204,22 @@ async def test_what_the_last_chunk_alone_says_of_the_answer_is_kept() -> None:
         async with raw_server(Script([chunk("one"), last, DONE])) as server, connect(server) as client:
             whole = (await (await open_chat(client)).collect()).to_dict()
         assert {name: whole.get(name) for name in said} == said
+
+
+@pytest.mark.parametrize(
+    "end", [(DONE,), (data({"choices": [], "usage": {"total_tokens": 7}}),)], ids=["mark", "usage"]
+)
+async def test_half_a_tool_call_without_a_reason_to_finish_is_no_answer(end: tuple[bytes, ...]) -> None:
+    def calls(arguments: str, finish: str | None = None) -> bytes:
+        call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        return data({"id": "c-7", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": finish}]})
+
+    for half in ('{"a": ', '{"a": {}', " {"):
+        _, error = await read_chat(calls(half), *end)
+        assert isinstance(error, TruncatedStreamError)
+        (call,) = error.partial.choices[0].message.tool_calls
+        assert call.function.arguments == half
+        # The server says how it ended, and that is told with the answer.
+        assert await read_chat(calls(half, "length"), *end) == ("", None)
+    for whole in ('{"a": 1}', "{}", "", "none"):
+        assert await read_chat(calls(whole), *end) == ("", None)
