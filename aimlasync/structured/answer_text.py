@@ -21,7 +21,9 @@ from aimlasync.structured.schema import Format
 T = TypeVar("T")
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x1f]")
+# What msgspec refuses within a string and models write: line ends, and half of a surrogate pair.
+_ODD = re.compile(r"[\x00-\x1f]|\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 _THOUGHT = "</think>"
 # Places of a text where JSON is looked for.
 _MAX_PLACES = 64
@@ -101,7 +103,7 @@ def _objects(text: str) -> Iterator[str]:
             at += 1
             continue
         found = text[at:end]
-        yield found if _CONTROL.search(found) is None else json.dumps(value)
+        yield found if _ODD.search(found) is None else _HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False))
         at = end
 
 

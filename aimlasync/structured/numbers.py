@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+TOO_DEEP = "JSON is nested too deep"
+
 # Beyond it a float is not exact.
 _EXACT = 2.0**53
 
@@ -29,6 +31,9 @@ class WholeNumbers:
             return self._strict.decode(text)
         except msgspec.ValidationError as error:
             refused = error
+        except RecursionError:
+            # As a model writes it that repeats itself without end.
+            raise msgspec.DecodeError(TOO_DEEP) from None
         try:
             return msgspec.convert(_any(text), self._type, str_keys=True)
         except msgspec.ValidationError as error:

@@ -17,6 +17,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.errors import PydanticUserError
 
+from aimlasync.structured.numbers import TOO_DEEP
+
 T = TypeVar("T")
 
 _MARKS = ("__get_pydantic_core_schema__", "__pydantic_core_schema__")
@@ -78,6 +80,8 @@ class Decoder(Generic[T]):
         """Return the value. Raises msgspec.DecodeError."""
         try:
             return self._adapter.validate_json(bytes(_wrapper.decode(text).value) if self._wrapped else text)
+        except RecursionError:
+            said = TOO_DEEP
         except pydantic.ValidationError as error:
             said = "; ".join(map(_problem, error.errors(include_url=False, include_input=False)[:3]))
         raise msgspec.ValidationError(said)

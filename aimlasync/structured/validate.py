@@ -21,7 +21,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def misfit(value: Any, schema: dict[str, Any]) -> str | None:
     """Return what is wrong with `value`, and where, None when it fits; the text shows nothing of the value."""
-    return _misfit(value, schema, schema, "the answer")
+    try:
+        return _misfit(value, schema, schema, "the answer")
+    except RecursionError:
+        # Of a schema that refers to itself.
+        return "the answer is nested too deep"
 
 
 def _misfit(value: Any, part: Any, root: dict[str, Any], where: str) -> str | None:

@@ -47,15 +47,19 @@ class Object(dict[str, Any], PydanticNames):
         return cast(dict[str, Any], msgspec.to_builtins(self, enc_hook=plain_value))
 
 
-def open_up(value: Any) -> Any:
+# Lists within lists that are opened, which is done at once; deeper ones stay as they are.
+_MAX_LISTS = 50
+
+
+def open_up(value: Any, lists: int = _MAX_LISTS) -> Any:
     """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read.
 
     It changes nothing; a list that has no other objects is returned as it is.
     """
     if type(value) is dict:
         return Object(value)
-    if type(value) is list:
-        opened = [open_up(item) if type(item) in (dict, list) else item for item in value]
+    if type(value) is list and lists:
+        opened = [open_up(item, lists - 1) if type(item) in (dict, list) else item for item in value]
         if any(map(is_not, opened, value)):
             return opened
     return value

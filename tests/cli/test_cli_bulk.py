@@ -258,11 +258,13 @@ def test_identical_rows_share_one_call_also_across_runs(vendor: Vendor) -> None:
     assert sum(info.get("cost_usd") or 0 for info in infos) == pytest.approx(sim.ledger.cost_usd)
 
 
-def test_a_failure_is_not_shared(vendor: Vendor) -> None:
+def test_a_refusal_is_shared_in_one_run_and_asked_about_once_in_the_next(vendor: Vendor) -> None:
     sim = vendor(faults=[Fault("status", status=422, times=1)])
     write("in.csv", "city\n" + "Paris\n" * 3)
-    assert run("bulk", "in.csv", *ASK, "--dedupe", "-o", "out.jsonl").exit_code == 3
-    assert len(sim.ledger) == 2
+    first = run("bulk", "in.csv", *ASK, "--dedupe", "-o", "out.jsonl")
+    assert first.exit_code == 3
+    assert "3 UnprocessableEntityError" in first.stderr
+    assert len(sim.ledger) == 1
     assert run("bulk", "in.csv", *ASK, "--dedupe", "-o", "out.jsonl").exit_code == 0
     assert len(sim.ledger) == 2
 

@@ -42,6 +42,15 @@ def test_a_whole_number_is_an_int_however_it_is_written(number: str, count: int)
     assert type(ticket.count) is int
 
 
+def test_what_a_schema_that_refers_to_itself_allows_may_not_be_nested_without_end() -> None:
+    schema = {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}
+    value: list[Any] = []
+    for _ in range(900):
+        value = [value]
+    assert misfit([[]], schema) is None
+    assert misfit(value, schema) == "the answer is nested too deep"
+
+
 @pytest.mark.parametrize("number", ["3.5", "5.00000000000000000001", "1e400", "1e300", "true", '"5"', "null", "NaN"])
 def test_a_number_with_a_fraction_and_what_is_no_number_stay_wrong(number: str) -> None:
     with pytest.raises(msgspec.DecodeError):

@@ -111,6 +111,18 @@ def test_line_ends_within_strings_are_read(text: str) -> None:
         assert completion(one, form=form).parsed == Note(text="two\nlines\there")
 
 
+def test_half_of_a_surrogate_pair_is_read_as_in_any_json() -> None:
+    text = r'{"text":"a\ud83d, \ud83d\ude00 and \udc00\n"}'
+    for one in (choice(text), choice(f"```json\n{text}\n```"), choice(None, tool_calls=[by_tool(text)])):
+        assert completion(one, form=format_of(Note)).parsed == Note(text="a\ufffd, \U0001f600 and \ufffd\n")
+
+
+@pytest.mark.parametrize("end", ["", "]" * 5000 + "}"])
+def test_answer_that_is_nested_without_end_is_an_error(end: str) -> None:
+    text = '{"queue":"billing","urgent":true,"why":' + "[" * 5000 + end
+    assert "nested too deep" in chat_error(AnswerInvalidError, message={"content": text}).message
+
+
 def test_answer_beside_a_tool_call_is_parsed() -> None:
     assert completion(choice(GOOD, tool_calls=[CALL])).parsed == Ticket(queue="billing", urgent=True)
 

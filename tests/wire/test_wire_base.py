@@ -600,3 +600,15 @@ def test_a_reply_has_the_info_of_its_call_and_an_empty_one_without_a_call() -> N
     assert "info" not in repr(reply)
     assert "info" not in reply.to_dict()
     assert pickle.loads(pickle.dumps(reply)).info == info
+
+
+@pytest.mark.parametrize("levels", [1, 40, 450, 900])
+def test_lists_within_lists_are_read_however_deep(levels: int) -> None:
+    deep = "[" * levels + '{"a":{"b":1}}' + "]" * levels
+    reply: Any = decode_completion(f'{{"choices":[],"more":{deep}}}'.encode())
+    found = reply.more
+    for _ in range(levels):
+        (found,) = found
+    assert found["a"]["b"] == 1
+    if levels <= 40:
+        assert found.a.b == 1

@@ -7,6 +7,7 @@ Pure but for the time of the record. The body of a response is the server's own 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,11 +29,16 @@ from aimlasync.bulk.tasks.result import Answer, Read, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
+from aimlasync.wire.begun_json import read_begun
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(Raw).decode
 
 _NO_INFO = Info()
+
+# Levels of nesting that a reader must be able to do without. Whether it could is tried within as many brackets.
+_SPARE = 300
+_OPEN, _CLOSE = b"[" * _SPARE, b"]" * _SPARE
 
 
 def record_of(result: Result) -> Record:
@@ -78,7 +84,7 @@ def record_of(result: Result) -> Record:
         if type(raw) is bytes:
             # A decoder has taken all of it. The rest is for an error in the place of an answer.
             is_plain = status == 200 and reply.error is None and reply.object != "error"
-            body = Raw(on_one_line(raw))
+            body = Raw(_readable(raw))
         else:
             raw = reply.raw
             body = json_line(raw) if raw else Raw(_encode(reply.to_dict()))
@@ -185,9 +191,20 @@ def error_of(
 
 def json_line(raw: bytes) -> Raw:
     """Return a body as JSON on one line: as it came, where it is that."""
-    try:
-        _skim(raw)
-    except msgspec.DecodeError:
-        # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
-        return Raw(_encode(plain(raw)))
-    return Raw(on_one_line(raw))
+    with suppress(RecursionError):
+        try:
+            _skim(raw)
+        except msgspec.DecodeError:
+            # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
+            return Raw(_encode(plain(raw)))
+    return Raw(_readable(raw))
+
+
+def _readable(raw: bytes) -> bytes:
+    """Return JSON on one line, and null for what is nested so deep that a later reader might have no stack left."""
+    if raw.count(b"[") + raw.count(b"{") > _SPARE:
+        try:
+            _skim(_OPEN + raw + _CLOSE)
+        except RecursionError:
+            raw = _encode(read_begun(raw.decode("utf-8", "replace")))
+    return on_one_line(raw)

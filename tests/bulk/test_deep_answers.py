@@ -1,0 +1,71 @@
+"""Answers that are nested without end: they end no job, and what was paid for can be read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aimlasync import AsyncClient
+from aimlasync.bulk import Options, PromptTask, export, run
+from aimlasync.bulk.journal.convert import json_line
+from aimlasync.bulk.journal.record import decode_record
+from aimlasync.bulk.tasks.answer_schema import form_of_schema
+from aimlasync.simulator import Answer, SimRequest, Simulator
+
+MODEL = "openai/gpt-5-nano"
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+async def test_what_a_server_adds_may_be_as_deep_as_it_likes(tmp_path: Path) -> None:
+    def answer(asked: SimRequest) -> Answer:
+        message = '{"role":"assistant","content":"yes"}'
+        choice = f'{{"index":0,"message":{message},"finish_reason":"stop"}}'
+        return Answer(raw=f'{{"more":{deep(int(asked.text))},\n"choices":[{choice}]}}'.encode())
+
+    rows = [{"text": str(levels)} for levels in (10, 400, *range(600, 1000, 7), 5000)]
+    task, out = PromptTask(prompt="{text}", model=MODEL), tmp_path / "out.jsonl"
+    async with Simulator(answer=answer) as simulator:
+        async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+            first = await run(client, rows, out, task=task)
+            assert first.is_complete
+            assert first.totals.ok >= 20
+            # It is a failure where the reply itself cannot be read.
+            assert {*first.totals.failures} <= {"APIResponseValidationError"}
+            asked = len(simulator.ledger)
+            second = await run(client, rows, out, task=task, options=Options(keep_failed=True))
+            assert (second.totals.ok, len(simulator.ledger)) == (first.totals.ok, asked)
+    records = {record.custom_id: record for record in map(decode_record, out.read_bytes().splitlines())}
+    assert records["row-1"].response is not None
+    assert json.loads(bytes(records["row-1"].response.body))["more"] == json.loads(deep(10))
+    export(out, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().count(",yes,") == first.totals.ok
+
+
+async def test_an_answer_in_a_form_that_repeats_itself_is_a_row_that_failed(tmp_path: Path) -> None:
+    def answer(asked: SimRequest) -> Answer:
+        return Answer(text='{"a":' + deep(5000)) if asked.text.startswith("bad") else Answer(text='{"a":"yes"}')
+
+    task = PromptTask(prompt="{text}", model=MODEL, form=form_of_schema("s", SCHEMA))
+    rows = [{"text": text} for text in ("good", "bad", "good again")]
+    async with Simulator(answer=answer) as simulator:
+        async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+            totals = (await run(client, rows, tmp_path / "out.jsonl", task=task)).totals
+    assert (totals.ok, {kind: failures.count for kind, failures in totals.failures.items()}) == (
+        2,
+        {"AnswerInvalidError": 1},
+    )
+    assert "nested too deep" in totals.failures["AnswerInvalidError"].message
+
+
+def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:
+    wide = b'{"a":[' + b",".join([b'{"b":[1]}'] * 5000) + b"]}"
+    assert bytes(json_line(wide)) == wide
+    for levels in (2000, 50_000):
+        cut = bytes(json_line(f'{{"text":"[[","more":{deep(levels)},"then":1}}'.encode()))
+        found = json.loads(cut)
+        assert (found["text"], found["then"]) == ("[[", 1)
+        assert len(cut) < 200
