@@ -23,6 +23,8 @@ _BEGUN_STRING = re.compile(rf'[ \t\r\n]*+"({_INSIDE})', re.DOTALL)
 _BRACKETS = re.compile(rf'"{_INSIDE}"|[\[{{]++|[\]}}]++', re.DOTALL)
 # Half a unicode escape at the end of a cut string.
 _HALF = re.compile(r"\\u[0-9a-fA-F]{0,3}\Z")
+# What a text that was cut within a pair leaves: no encoding has it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOTHING: Any = object()
 
 
@@ -104,7 +106,7 @@ def _put(stack: list[tuple[Any, list[str]]], value: Any) -> None:
 
 def _string(inside: str) -> Any:
     try:
-        return json.loads(f'"{inside}"', strict=False)
+        return _SURROGATE.sub("\ufffd", json.loads(f'"{inside}"', strict=False))
     except ValueError:
         return _NOTHING
 

@@ -1,4 +1,4 @@
-"""Answers that are nested without end: they end no job, and what was paid for can be read again."""
+"""Bodies that no reader expects: they end no job, and what was paid for can be read again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aimlasync.bulk.journal.convert import json_line
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
 from aimlasync.simulator import Answer, SimRequest, Simulator
+from tests.support.servers import Script, raw_server
 
 MODEL = "openai/gpt-5-nano"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
@@ -59,6 +60,20 @@ async def test_an_answer_in_a_form_that_repeats_itself_is_a_row_that_failed(tmp_
         {"AnswerInvalidError": 1},
     )
     assert "nested too deep" in totals.failures["AnswerInvalidError"].message
+
+
+async def test_an_error_that_quotes_half_of_an_emoji_is_a_row_that_failed(tmp_path: Path) -> None:
+    body = rb'{"error":{"message":"too long: hello \ud83d","code":"x\udc00","param":"\ud83d\ude00"}}'
+    out = tmp_path / "out.jsonl"
+    async with raw_server(Script([body], status=400, content_type="application/json", end="keep")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url) as client:
+            totals = (await run(client, [{"text": "hello"}], out, task=PromptTask(prompt="{text}", model=MODEL))).totals
+    assert totals.failures["BadRequestError"].count == 1
+    record = decode_record(out.read_bytes())
+    assert record.error is not None
+    assert record.error.message == "HTTP 400: too long: hello \ufffd"
+    assert record.response is not None
+    assert json.loads(bytes(record.response.body))["error"]["param"] == "\U0001f600"
 
 
 def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:
