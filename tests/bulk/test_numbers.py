@@ -441,6 +441,8 @@ def test_without_probabilities_or_without_the_label_among_them_nothing_is_known(
 def test_a_probability_is_never_more_than_one() -> None:
     reply = said(('{"label":"', 0.9), ("a", 1.0000001), ('"}', 0.9))
     assert confidence_of(reply, "a") == 1.0
+    reply = said(('{"label":"', 0.9), ("a", 1e300), ("b", 1e300), ('"}', 0.9))
+    assert confidence_of(reply, "ab") == 1.0
 
 
 @given(st.text(min_size=1), st.data())

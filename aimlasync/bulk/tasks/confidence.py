@@ -33,7 +33,7 @@ def confidence_of(reply: Reply, value: str) -> float | None:
             total += token.logprob
         at = after
     # What was written had some probability: the server did not state it.
-    return None if total == -math.inf else min(1.0, math.exp(total))
+    return math.exp(min(total, 0.0)) if total > -math.inf else None
 
 
 def _tokens(reply: Reply) -> Sequence[TokenLogprob]:
