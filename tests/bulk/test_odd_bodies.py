@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aimlasync import AsyncClient
-from aimlasync.bulk import Options, PromptTask, export, run
+import pytest
+
+from aimlasync import AsyncClient, Price
+from aimlasync.bulk import Caps, Options, PromptTask, export, run
 from aimlasync.bulk.journal.convert import json_line
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
@@ -74,6 +76,22 @@ async def test_an_error_that_quotes_half_of_an_emoji_is_a_row_that_failed(tmp_pa
     assert record.error.message == "HTTP 400: too long: hello \ufffd"
     assert record.response is not None
     assert json.loads(bytes(record.response.body))["error"]["param"] == "\U0001f600"
+
+
+async def test_a_body_without_an_answer_costs_what_it_says(tmp_path: Path) -> None:
+    model, usage = "gpt-4.1-nano-2025-04-14", {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    price = Price(input=0.001, output=0.002)
+    options = Options(caps=Caps(max_usd=0.13, prices={model: price}))
+    task = PromptTask(prompt="{text}", model=model, params={"max_tokens": 5})
+    rows, out = [{"text": "hi"}], tmp_path / "out.jsonl"
+    async with Simulator(vendor="openai", answer=lambda _: Answer(raw={"choices": [], "usage": usage})) as simulator:
+        async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+            for number in (1, 2, 2):
+                totals = (await run(client, rows, out, task=task, options=options)).totals
+                # The third run finds that no more may be spent.
+                assert len(simulator.ledger) == number
+                assert (totals.tokens, totals.ok) == (15 * number, 0)
+                assert totals.cost == pytest.approx(0.02 * number)
 
 
 def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:

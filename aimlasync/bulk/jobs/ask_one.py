@@ -99,12 +99,8 @@ def asking(client: AsyncClient, *, read: Read | None = None, retry_invalid: int 
                 # The call again was not sent, and the answer before it was paid for.
                 return result
             except AimlasyncError as error:
-                # The reply of an earlier call stays in the result, because it was paid for.
                 result = result or Result(request, calls=0)
-                result.calls += 1
-                result.error = error
-                if error.info is not None:
-                    result.attempts += error.info.attempts
+                result.fail(error)
                 return result
             if result is None:
                 result = first_result(request, reply)

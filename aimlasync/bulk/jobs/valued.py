@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 def complete(facts: Facts, result: Result, prices: Mapping[str, Price]) -> None:
     """Add to what is known of a row that was paid for what follows from prices and lengths."""
-    if result.reply is None or result.shared_with is not None:
+    if result.shared_with is not None or (result.reply is None and facts.tokens_in is None):
         return
     if facts.tokens_in is None:
         facts.guess_in = result.calls * (len(_encode(result.request.body)) // _BYTES + 1)

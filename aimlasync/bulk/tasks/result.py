@@ -16,7 +16,8 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion, decode_completion
-from aimlasync.errors import AimlasyncError
+from aimlasync.cost.tokens import tokens_of
+from aimlasync.errors import AimlasyncError, APIResponseValidationError
 from aimlasync.responses.types import Response, decode_response
 from aimlasync.structured.answer_text import answer_text
 
@@ -120,6 +121,24 @@ class Result(msgspec.Struct, eq=False):
             said = f"ok {self.label if self.label is not None else _cut(self.text or '')!r}"
         return f"<Result {self.custom_id} {said}>"
 
+    def fail(self, error: AimlasyncError) -> None:
+        """Set the error of another call, and add its attempts, and what it took where a body without an answer says it.
+
+        A reply of an earlier call stays, because it was paid for.
+        """
+        self.calls += 1
+        self.error = error
+        cost = None
+        if (info := error.info) is not None:
+            self.attempts += info.attempts
+            cost = info.cost_usd
+        spent = reply_of(error.raw) if isinstance(error, APIResponseValidationError) else None
+        if spent is not None and (tokens := tokens_of(spent.usage)) is not None:
+            is_first = self.tokens_in is None
+            self.tokens_in = (self.tokens_in or 0) + tokens[0]
+            self.tokens_out = (self.tokens_out or 0) + tokens[1]
+            self._add_cost(cost, is_first=is_first)
+
     def count(self, reply: Reply) -> None:
         """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
@@ -134,6 +153,9 @@ class Result(msgspec.Struct, eq=False):
         if (tokens := info.tokens) is not None:
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
+        self._add_cost(cost, is_first=is_first)
+
+    def _add_cost(self, cost: float | None, *, is_first: bool) -> None:
         if is_first:
             self.cost_usd = cost
         else:
