@@ -119,7 +119,9 @@ def bulk(
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     said, output = output, output_here(output)
-    with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:
+    # What stdin is that begins with no JSON.
+    usual: Format = "jsonl" if prompt is None else "csv"
+    with closing(open_input(files, format_, reading, spool=to_file, default=usual)) as source, Copies() as copies:
         first = source.sample(1)[0]
         task: Task
         is_request = prompt is None and is_request_line(first.fields)

@@ -78,9 +78,9 @@ reading_options = with_options(
 def open_input(
     files: Sequence[str], format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv"
 ) -> Source:
-    """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
+    """Open FILE; with `spool` stdin, or a pipe, is read into a temporary file first. Raises InputError."""
     if "-" not in files:
-        source = results_as_rows(open_files(files, format_, reading=reading))
+        source = results_as_rows(open_files(files, format_, reading=reading, spool=spool))
         if source.again and PART not in os.environ:
             more = f" and {len(source.again) - 1} more are" if len(source.again) > 1 else " is"
             click.echo(f"aimlasync: {source.again[0]}{more} named twice, and read once", err=True)

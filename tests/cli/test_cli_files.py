@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pyarrow.parquet
 import pytest
 
 from aimlasync.bulk.input.source import open_source
+from aimlasync.simulator import Simulator
 from tests.support.commands import last_line, lines, run, table, write
 
 CLASSIFY = ("--labels", "billing,support", "--simulate")
@@ -297,3 +300,28 @@ def test_an_export_of_a_job_with_labels_has_their_column() -> None:
         assert alone.stdout.startswith("custom_id,label,error\n")
     done = run("export", "out.csv.journal", "--input", "out.csv", "-o", "-")
     assert done.stdout.startswith("text,label,result_label,error\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_an_input_like_any_other(vendor: Callable[..., Simulator]) -> None:
+    sim = vendor()
+    os.mkfifo("pipe")
+    data = "id,text\n" + "".join(f"{number},row {number}\n" for number in range(70))
+
+    def write_all() -> None:
+        Path("pipe").write_text(data)
+
+    writer = threading.Thread(target=write_all)
+    writer.start()
+    done = run("bulk", "pipe", "--prompt", "{text}", "--id", "id", "-o", "out.csv")
+    writer.join()
+    assert done.exit_code == 0, done.stderr
+    assert len(sim.ledger) == 70
+    assert [row["id"] for row in table("out.csv")] == [str(number) for number in range(70)]
+
+
+def test_a_table_on_stdin_is_told_from_json(vendor: Callable[..., Simulator]) -> None:
+    vendor()
+    for data in ("id,text\n1,hello\n", '{"id":1,"text":"hello"}\n', '[{"id":1,"text":"hello"}]'):
+        done = run("bulk", "-", "--prompt", "{text}", "--id", "id", "-o", "out.jsonl", "--restart", stdin=data)
+        assert done.exit_code == 0, done.stderr

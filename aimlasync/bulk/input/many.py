@@ -36,10 +36,12 @@ _COPIES = 2**26
 _PAUSE = 0.005
 
 
-def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
+def open_files(
+    names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND, spool: bool = True
+) -> Source:
     """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError.
 
-    A file that several of them mean is read once, where it stands first.
+    A file that several of them mean is read once, where it stands first. With `spool` a pipe can be read again.
     """
     with input_errors():
         names = [path_of(name) for name in names]
@@ -53,7 +55,7 @@ def open_files(names: Sequence[str], format: Format | None = None, *, reading: R
             files[whole] = path
     paths = list(files.values())
     if len(paths) == 1:
-        source = open_source(paths[0], format, reading=reading)
+        source = open_source(paths[0], format, reading=reading, spool=spool)
     else:
         folders = [name for name in names if os.path.isdir(name)]
         name = names[0] if len(names) == 1 else None

@@ -281,13 +281,11 @@ class _Blocks:
         return block
 
 
-def open_source(
-    path: str,
-    format: Format | None = None,
-    *,
-    reading: Reading = AS_FOUND,
-) -> Source:
-    """Open the file at `path`; its content and its extension say the format unless `format` does. Raises InputError."""
+def open_source(path: str, format: Format | None = None, *, reading: Reading = AS_FOUND, spool: bool = True) -> Source:
+    """Open the file at `path`; its content and its extension say the format unless `format` does. Raises InputError.
+
+    With `spool` a pipe, such as a shell's <(...), is read to its end into a temporary file first.
+    """
     try:
         file = open_copy(path) if is_address(path) else open(path, "rb")  # noqa: SIM115  # closed by Source.close
     except FileNotFoundError:
@@ -299,8 +297,14 @@ def open_source(
             # There is no room for a copy of it.
             raise
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
+    said = format_of_path(name_in(path))
     try:
-        return _opened(file, shown(path), format, format_of_path(name_in(path)), reading)
+        if not file.seekable():
+            said = said or "csv"  # JSON is told by its content.
+            if spool:
+                with file:
+                    file = spooled(file)
+        return _opened(file, shown(path), format, said, reading)
     except BaseException:
         file.close()
         raise
