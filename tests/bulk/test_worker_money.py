@@ -72,21 +72,32 @@ def test_the_parent_says_when_there_may_be_more_and_when_there_is_none() -> None
     claims.add(a, has_returned=True)
     claims.add(b, has_returned=False)
     assert (a.heard, b.heard) == ([], [])
+    # Also to who waits: it may have tried before.
     claims.add(c, has_returned=True)
     assert (a.heard, b.heard, c.heard) == (["more"], ["more"], [])
     claims.add(a, has_returned=False)
+    claims.add(b, has_returned=False)
+    assert (a.heard, b.heard, c.heard) == (["more"], ["more"], ["more"])
+    claims.add(c, has_returned=False)
+    assert [link.heard[-1] for link in (a, b, c)] == ["none"] * 3
+
+
+def test_what_is_returned_while_a_worker_says_that_it_waits_is_tried_for() -> None:
+    claims, (a, b) = Claims(2), (Ears(), Ears())
+    # Its word that it waits comes after the end of a part whose money it had not found.
+    claims.part_ended()
+    claims.add(a, has_returned=False)
+    assert a.heard == ["more"]
+    claims.add(a, has_returned=False)
+    assert a.heard == ["more", "none"]
+    claims = Claims(2)
+    claims.add(a, has_returned=False)
     claims.drop(a)
     claims.add(b, has_returned=False)
-    assert b.heard == ["more"]
+    assert b.heard == []
     # The worker in the place of the one that was killed.
     claims.add(a, has_returned=False)
-    assert [link.heard[-1] for link in (a, b, c)] == ["none"] * 3
-    claims.add(a, has_returned=False)
-    claims.part_ended()
-    assert a.heard[-1] == "more"
-    claims.add(a, has_returned=False)
-    claims.add(b, has_returned=False)
-    assert [link.heard[-1] for link in (a, b)] == ["none"] * 2
+    assert (a.heard[-1], b.heard[-1]) == ("none", "none")
 
 
 async def test_a_worker_returns_what_it_holds_before_it_waits_and_all_its_calls_wait_for_one_answer() -> None:

@@ -144,6 +144,8 @@ class ClientAnswerer:
         self.ask: Ask = self._ask if budget is None else partial(self._ask_within, budget)
         """Return what became of a request."""
         self._claim = claim
+        # Calls that were begun, and are neither over nor refused.
+        self._asking = 0
         # Calls that wait for others to cost less than was reserved for them.
         self._waiting = Waiters()
 
@@ -159,10 +161,18 @@ class ClientAnswerer:
         # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
         try:
             while True:
-                result = await self._ask(request)
+                # While this process waits for the others, none of its calls takes what they return to it.
+                if self._claim is not None and self._claim.is_waiting:
+                    await self._claim.more()
+                self._asking += 1
+                try:
+                    result = await self._ask(request)
+                finally:
+                    self._asking -= 1
                 if not isinstance(result.error, BudgetExceededError) or result.reply is not None:
                     return result
-                if budget.reserved:
+                # A call that is asked for and has reserved nothing yet may be about to.
+                if budget.reserved or (self._claim is not None and self._asking):
                     await self._waiting.wait()
                 elif self._claim is None or not await self._claim.more():
                     return result

@@ -55,30 +55,42 @@ class Claim:
 
 
 class Claims:
-    """The workers of `parts` parts that wait."""
+    """The workers of `parts` parts that wait; none is refused before it has tried after the last return."""
 
     def __init__(self, parts: int) -> None:
         self._parts = parts
         self._waiting: set[Link] = set()
+        # How often something was returned, and how often it was when a worker was last told to try.
+        self._returns = 0
+        self._tried: dict[Link, int] = {}
 
     def add(self, link: Link, *, has_returned: bool) -> None:
         """The worker behind `link` waits."""
         if has_returned:
-            self._tell(MORE)
+            self._returned()
         self._waiting.add(link)
-        if len(self._waiting) >= self._parts:
-            self._tell(NONE)
+        if len(self._waiting) < self._parts:
+            return
+        # What it tried for may have been returned while it said that it waits.
+        late = {each for each in self._waiting if self._tried.get(each, 0) < self._returns}
+        self._tell(MORE if late else NONE, late or self._waiting)
 
     def drop(self, link: Link) -> None:
         """The worker behind `link` is gone; another takes its part."""
         self._waiting.discard(link)
+        self._tried.pop(link, None)
 
     def part_ended(self) -> None:
         """A part is done, and what its worker held was returned."""
         self._parts -= 1
-        self._tell(MORE)
+        self._returned()
 
-    def _tell(self, kind: str) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for link in waiting:
+    def _returned(self) -> None:
+        self._returns += 1
+        self._tell(MORE, self._waiting)
+
+    def _tell(self, kind: str, links: set[Link]) -> None:
+        self._waiting = self._waiting - links
+        for link in links:
+            self._tried[link] = self._returns
             link.send(kind)
