@@ -5,7 +5,8 @@
    measured, until latency no longer falls with the level, and the limit rests a little above that. Where a level is
    refused, that is the limit.
  - How fast (`admission.pace`): what was accepted in a period, or since the last row of refusals. A row that lasts is a
-   full window, and tells over how long the server counts. In it each refused attempt halves the pace.
+   full window, and tells over how long the server counts. In it each refused attempt halves the pace. A stray refusal
+   of callers that ask for little tells nothing, nor does one before anything was accepted.
  - Both are probed again after so many answers, twice as many after each probe that failed; one probes at a time.
  - Which of them a refusal speaks of: of the rate, where fewer are in flight than were accepted before, or where the
    limit has held; of the attempts in flight, at that height, where a rate that has held holds attempts back. Signs add
@@ -208,7 +209,7 @@ class AdaptiveLimit:
             kind = None
         # The number at the server varies by its root where some of those in flight are on their way.
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
-        is_full = in_flight + 2 > knee.value
+        is_full, is_idle = in_flight + 2 > knee.value, 2 * in_flight + 2 < knee.value
         self._believe(now, in_flight, kind, below, is_full)
         is_many, is_fast = self.verdict == "concurrency", self.verdict == "rate"
         # Where a rate is known, what was sent at once first of all, or in a probe of the limit, was too many.
@@ -220,7 +221,7 @@ class AdaptiveLimit:
         if below or is_many:
             self._proven = (proven + min(proven, in_flight)) / 2
         if not is_many and (is_fast or not is_burst):
-            pace.refused(now, started, self._chance.since, self._chance.share)
+            pace.refused(now, started, self._chance.since, self._chance.share, is_idle=is_idle)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
             if self._chance.slowed():

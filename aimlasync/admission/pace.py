@@ -49,10 +49,12 @@ class Pace:
         # The seconds after which the last refusal came.
         self._trip = 0.0
         # The row of refusals under way: when it began (never, where there is none), the first attempt since its last
-        # one, and whether nothing was known before it.
+        # one, whether nothing was known before it, and whether callers had asked for less than they might.
         self._row = math.inf
         self._trial: Count | None = None
-        self._is_first = False
+        self._is_first = self._was_idle = False
+        # What had been accepted when such a row last told nothing.
+        self._lifted = -LAST
         # Since when there was no silence: one after longer than the longest window is no window's.
         self._steady = -math.inf
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
@@ -155,10 +157,13 @@ class Pace:
             self._slow()
             self._refused, self._trip = (now, self.accepted), now - started
 
-    def refused(self, now: float, started: float, since: Count | None = None, borne: float = 0.0) -> None:
+    def refused(
+        self, now: float, started: float, since: Count | None = None, borne: float = 0.0, *, is_idle: bool = False
+    ) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate.
 
-        Where the share `borne` of the attempts is refused by chance, more than that is since `since`.
+        Where the share `borne` of the attempts is refused by chance, more than that is since `since`. `is_idle` says
+        that callers asked for less than they might: then what was accepted before is no rate of the server.
         """
         self._borne = borne
         if self.probing:
@@ -169,7 +174,7 @@ class Pace:
         if self._row < math.inf:
             self._slow()
         else:
-            self._row, self._is_first = now, self.known == math.inf
+            self._row, self._is_first, self._was_idle = now, self.known == math.inf, is_idle
             least = self.rate * _CUT if since is None and not self._is_first else 0.0
             average = self._average(now, self.accepted)
             known = min(self.rate, max(least, average))
@@ -247,7 +252,15 @@ class Pace:
             at = min(at, self.paused_until)
         mark, new = self._mark, self._refused
         self.rate = self.known
-        if self._was_silent(at):
+        is_silent = self._was_silent(at)
+        is_stray = self._was_idle and not is_silent and accepted - self._lifted >= LAST // 4
+        if self._is_first and (is_stray or not accepted):
+            # Of what the server gives, nothing was seen. Without: each of nine calls behind a first one that is refused
+            # waits for two seconds.
+            self._lifted = accepted
+            self.lift(at)
+            return
+        if is_silent:
             # A silence belongs to the time over which the server counts, unless it would have refused before: then the
             # server was away. Without: 85 s to recover from an outage told as refusals, for less than 20.
             was_away = at - self._row > self.period and self._row - self._steady > _LONGEST

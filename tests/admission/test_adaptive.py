@@ -426,3 +426,60 @@ def test_a_client_with_few_calls_never_waits_long_after_refusals_now_and_then(ap
                 adaptive.answered(now, 1, started, 0)
         now += apart
     assert longest <= 2.0
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 5])
+def test_refusals_before_anything_was_accepted_teach_no_rate(refusals: int) -> None:
+    adaptive = AdaptiveLimit()
+    for at in range(refusals):
+        adaptive.sent(1000.0 + 3 * at)
+        adaptive.refused(1000.1 + 3 * at, 1000.0 + 3 * at, 0)
+    assert adaptive.delay(1000.2 + 3 * (refusals - 1)) > 0.0
+    end = 1000.0 + 3 * refusals
+    adaptive.sent(end)
+    adaptive.answered(end + 0.1, 1, end, 0)
+    assert (adaptive.rate, adaptive.delay(end + 0.2)) == (None, 0.0)
+
+
+def test_a_stray_refusal_of_callers_that_ask_for_little_teaches_no_rate_but_two_do() -> None:
+    adaptive = AdaptiveLimit()
+    rates = []
+    for begin in (1000, 1020):
+        for at in range(begin, begin + 10):
+            adaptive.sent(at)
+            adaptive.answered(at + 0.1, 1, at, 0)
+        adaptive.sent(begin + 10.0)
+        adaptive.refused(begin + 10.1, begin + 10.0, 0)
+        assert adaptive.delay(begin + 10.2) > 0.0
+        adaptive.sent(begin + 11.5)
+        adaptive.answered(begin + 11.6, 1, begin + 11.5, 0)
+        rates.append(adaptive.rate)
+    assert rates[0] is None
+    assert rates[1] is not None
+
+
+@pytest.mark.parametrize("beside", [3, 7])
+def test_a_refusal_of_callers_that_use_what_there_is_teaches_a_rate(beside: int) -> None:
+    adaptive = AdaptiveLimit(start=Learned(in_flight=beside + 1))
+    for at in range(1000, 1010):
+        adaptive.sent(at)
+        adaptive.answered(at + 0.1, 1, at, 0)
+    adaptive.sent(1010.0)
+    adaptive.refused(1010.1, 1010.0, beside)
+    adaptive.sent(1011.5)
+    adaptive.answered(1011.6, beside + 1, 1011.5, beside)
+    assert adaptive.rate is not None
+
+
+def test_a_minute_that_callers_who_ask_for_little_use_up_is_learned() -> None:
+    adaptive = AdaptiveLimit()
+    for at in (1000.0, 1001.0, 1002.0):
+        adaptive.sent(at)
+        adaptive.answered(at + 0.1, 1, at, 0)
+    for at in range(1003, 1060, 3):
+        adaptive.sent(at)
+        adaptive.refused(at + 0.1, at, 0)
+    adaptive.sent(1060.0)
+    adaptive.answered(1060.1, 1, 1060.0, 0)
+    assert adaptive.rate is not None
+    assert adaptive.rate < 0.1
