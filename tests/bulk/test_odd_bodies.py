@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from aimlasync import AsyncClient, Price
-from aimlasync.bulk import Caps, Options, PromptTask, export, run
+from aimlasync.bulk import Caps, Options, PromptTask, Request, Result, export, run
 from aimlasync.bulk.journal.convert import json_line
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
+from aimlasync.chat.types import decode_completion
+from aimlasync.errors import APIResponseValidationError
+from aimlasync.info import Info
 from aimlasync.simulator import Answer, SimRequest, Simulator
 from tests.support.servers import Script, raw_server
 
@@ -92,6 +95,15 @@ async def test_a_body_without_an_answer_costs_what_it_says(tmp_path: Path) -> No
                 assert len(simulator.ledger) == number
                 assert (totals.tokens, totals.ok) == (15 * number, 0)
                 assert totals.cost == pytest.approx(0.02 * number)
+
+
+def test_what_such_a_body_took_is_added_to_what_an_earlier_reply_cost() -> None:
+    body = b'{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}'
+    reply = decode_completion(b'{"choices":[{"index":0,"message":{"content":"no"}}]}')
+    for cost, total in ((0.25, 0.75), (None, None)):
+        result = Result(Request(custom_id="a", api="chat", body={}), reply=reply, cost_usd=0.5)
+        result.fail(APIResponseValidationError("no choices", raw=body, info=Info(attempts=1, cost_usd=cost)))
+        assert (result.tokens_in, result.tokens_out, result.cost_usd) == (10, 5, total)
 
 
 def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:

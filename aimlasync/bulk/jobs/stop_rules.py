@@ -104,7 +104,7 @@ class StopRules:
     ) -> AimlasyncError | None:
         """Return the error of the row of this number if it must stop the job, None if the job may go on.
 
-        An error that an identical row has met `is_shared`: it counts once.
+        With `is_shared` an identical row has met the same error, by the same call, which counts once.
         """
         if error is None:
             if self._has_failed or not self.succeeded:

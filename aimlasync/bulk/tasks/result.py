@@ -134,7 +134,7 @@ class Result(msgspec.Struct, eq=False):
             cost = info.cost_usd
         spent = reply_of(error.raw) if isinstance(error, APIResponseValidationError) else None
         if spent is not None and (tokens := tokens_of(spent.usage)) is not None:
-            is_first = self.tokens_in is None
+            is_first = self.reply is None and self.tokens_in is None
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
             self._add_cost(cost, is_first=is_first)
@@ -187,7 +187,7 @@ def ended_well(reply: Reply) -> bool:
 
 
 def flaw_of(reply: Reply) -> Flaw | None:
-    """Return why an answer in no form is no good: what an answer in a form is refused for before it is read."""
+    """Return what is wrong with an answer, whatever it should say; None for a good one."""
     if is_refused(reply):
         return "refused"
     if isinstance(reply, ChatCompletion):
