@@ -15,9 +15,9 @@ import msgspec
 
 from aimlasync.bulk.answer_store import key_of, record_for, scope_of
 from aimlasync.bulk.batch_columns import column_names, column_of, json_values, with_columns
-from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.values import json_value
+from aimlasync.bulk.input.written_json import read_json
 from aimlasync.bulk.jobs.ask_one import asking
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool

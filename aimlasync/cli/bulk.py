@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from aimlasync import run
-from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.rows import Format, InputError, Reading
+from aimlasync.bulk.input.written_json import read_json
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.output.copies import Copies

@@ -4,7 +4,7 @@ rows         CSV and its like, JSONL, JSON arrays
 columns      columns by name, also those within a column
 dialect      how a delimited file is written: delimiter, line ends, header
 json_array   the items of a JSON array, one at a time
-json_text    JSON that a user wrote in an option or a cell
+written_json JSON that a user wrote in an option or a cell
 parquet      Parquet
 values       values that a program gives, as those of a file are read
 workbook     a sheet of an Excel workbook

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.input.json_text import read_json
+from aimlasync.bulk.input.written_json import read_json
 from aimlasync.bulk.tasks.labels import SEPARATOR, spelling
 from aimlasync.bulk.tasks.prompt import as_text
 

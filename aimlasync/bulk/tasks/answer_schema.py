@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from aimlasync.addresses import shown
-from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.remote import text_of
+from aimlasync.bulk.input.written_json import read_json
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion

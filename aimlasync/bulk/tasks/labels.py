@@ -20,10 +20,10 @@ import msgspec
 
 from aimlasync.addresses import name_in, shown
 from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.json_text import read_json
 from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
+from aimlasync.bulk.input.written_json import read_json
 
 # OpenAI's bound for the values of one enum in a strict schema.
 MAX_LABELS = 1000
