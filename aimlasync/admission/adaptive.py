@@ -193,7 +193,7 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
-        if self._chance.explains(now, pace.accepted, pace.probed, pace.known, knee.value):
+        if self._chance.explains(now, pace.accepted, pace.known, pace.probe(now), in_flight, knee.value):
             return False
         if started <= self._epoch:
             pace.refused_beside(now, started)

@@ -1,10 +1,9 @@
 """Refusals that come by chance, at any rate: a member of a pool is full, or others overload the model.
 
-A limit refuses a smaller share of the attempts as they are sent more slowly, and none below what it accepted before.
-Where the same share is refused there, it is no limit that refuses: to send fewer still would lose answers and save no
-refusal. That share is taken for chance, and only more than that for a limit. Many in a row, with nothing accepted
-between them, are no even share either. It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports
-nothing of this library.
+A limit refuses the attempts of a probe, which are sent faster than others were accepted, and few others. What chance
+refuses comes outside probes as often as in them, at lower rates than were accepted, evenly, and beside any number of
+others: to send fewer would lose answers and save no refusal. That share is taken for chance, and only more than that
+for a limit. It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -14,17 +13,19 @@ from collections import deque
 
 # Shares of refusals that differ by less than this factor may be the same.
 _ALIKE = 2.0
-# Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
+# Refusals, twice as many, from which a share is told. The same number is the logarithm of the odds, twice that outside
+# probes, from which on more than that share speaks of a limit.
 _ENOUGH = 6
 
-Interval = tuple[float, int, int, float]
-"""A rate, what was accepted at it, the refusals (1 or 0) by which that ended, and the seconds that it took."""
+Interval = tuple[float, int, int, float, int, bool]
+"""A rate, what was accepted at it, the refusals (1 or 0) by which that ended, the seconds that it took, how many others
+were beside the refused attempt, and whether it was a probe."""
 
 
 class Chance:
     """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
 
-    __slots__ = ("_excess", "_intervals", "_last", "_last_at", "_run", "share", "since")
+    __slots__ = ("_excess", "_intervals", "_last", "_last_at", "share", "since")
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -34,69 +35,76 @@ class Chance:
         self._excess = 0.0
         # What had been accepted at the last refusal, and when that came.
         self._last, self._last_at = 0, -math.inf
-        # Refusals in a row, with nothing accepted between them.
-        self._run = 0
-        self._intervals: deque[Interval] = deque(maxlen=4 * _ENOUGH)
+        self._intervals: deque[Interval] = deque(maxlen=6 * _ENOUGH)
 
-    def explains(self, now: float, accepted: int, probed: int, rate: float, limit: float) -> bool:
-        """Take in a refusal at a rate; return whether it is one of those that come by chance.
+    def explains(
+        self, now: float, accepted: int, known: float, probe: tuple[float, int, float], beside: int, limit: float
+    ) -> bool:
+        """Take in a refusal, beside so many others, at a known rate; return whether it is one that comes by chance.
 
-        `probed` of the accepted attempts belong to the probe that it ends. What is refused there was sent too fast. Up
-        to `limit` of them are at the server, and may be refused still.
+        `probe` is the rate of the probe that it ends, the attempts accepted in it (0 outside a probe), and its seconds.
+        Up to `limit` of those accepted are at the server, and may be refused still.
         """
         between, self._last = max(0, accepted - self._last), accepted
         seconds, self._last_at = now - self._last_at, now
-        self._run = 0 if between else self._run + 1
-        if self._run > _ENOUGH:
-            # So many in a row are no even share.
-            self._intervals.clear()
-        elif rate < math.inf:
-            self._intervals.append((rate, max(0, between - probed), 0 if probed else 1, seconds))
+        rate, probed, tried = probe
         if self.share * (between - limit) > 2 * _ENOUGH:
             # None came for so long that chance is over. Without: a bucket that follows 30 % refuses 40 % for 29.
             self.share = 0.0
         if not self.share:
             self.since = None
-            return False
-        self._excess -= math.sqrt(_ALIKE) * self.share * between
-        if self.since is None or self._excess <= 0:
-            self._excess, self.since = 0.0, (now, accepted)
-        self._excess += 1
-        # A probe that ends by mistake costs little.
-        if self._excess > (_ENOUGH if self.since[1] >= accepted - probed else 2 * _ENOUGH):
+        else:
+            # The odds that the share is its own root: where one in a hundred comes by chance, three in a row do not.
+            self._excess -= between * math.log1p(math.sqrt(self.share))
+            if self.since is None or self._excess <= 0:
+                self._excess, self.since = 0.0, (now, accepted)
+            self._excess -= math.log(self.share) / 2
+            # A probe that ends by mistake costs little.
+            if self._excess < (2 * _ENOUGH / 3 if self.since[1] >= accepted - probed else 2 * _ENOUGH):
+                return True
             self._excess = 0.0
-            return False
-        return True
+        if known < math.inf:
+            inside, tried = min(probed, between), min(tried, seconds)
+            self._intervals.append((known, between - inside, int(not inside), seconds - tried, beside, False))
+            if inside:
+                self._intervals.append((rate, inside, 1, tried, beside, True))
+        return False
 
     def slowed(self) -> bool:
-        """Return whether it was in vain that refusals have brought the rate down."""
+        """Return whether it was in vain that refusals have brought the rate down; if so, the share is known."""
         slow = sorted(self._intervals)
         fast: list[Interval] = []
-        lost = sum(refused for _, _, refused, _ in slow)
-        if lost < 2 * _ENOUGH:
+        held = [interval for interval in self._intervals if not interval[-1]]
+        lost, share = sum(refused for _, _, refused, *_ in slow), _share(held)
+        if lost < 2 * _ENOUGH or not math.sqrt(_ALIKE) * self.share <= share <= 1 / _ALIKE:
             return False
-        counts = [count for _, count, refused, _ in slow if refused]
-        if lost * sum(count * count for count in counts) > 1.5 * _ALIKE * sum(counts) ** 2:
-            # Bursts of them: the mean square of what chance spaces is twice its mean, squared. Without: capacities that
-            # change refuse 1.5 % for 1.2.
+        if _share([interval for interval in slow if interval[-1]]) > _ALIKE * share:
+            # Probes: what was sent faster was refused.
             return False
-        while 2 * sum(refused for _, _, refused, _ in fast) < lost - 1:
+        gaps = [0]
+        for _, count, refused, *_ in held:
+            gaps[-1] += count
+            gaps += [0] * refused
+        if (len(gaps) - 1) * sum(gap * gap for gap in gaps) > 1.25 * _ALIKE * sum(gaps) ** 2:
+            # Bursts of them: the mean square of what chance spaces is twice its mean, squared.
+            return False
+        levels = sorted(beside for _, _, refused, _, beside, _ in held if refused)
+        if levels[-1] > 4 and levels[-1] - levels[len(levels) // 2] < math.sqrt(levels[-1]) / 2:
+            # All of them at one height: that is the limit of attempts in flight. Few attempts are always at one height.
+            return False
+        while 2 * sum(refused for _, _, refused, *_ in slow) > lost + 1:
             fast.append(slow.pop())
-        before, share = _share(fast), _share(slow)
-        ended = [interval for interval in slow if interval[2]]
-        # What was accepted at the higher rates: those that are known are not always reached. And the rate of the later
-        # refusals.
-        accepted = sum(count for _, count, _, _ in fast) / max(1e-9, sum(seconds for *_, seconds in fast))
-        refused = sum(rate for rate, _, _, _ in ended) / len(ended)
-        if refused > accepted or max(before, share) > 1 / _ALIKE:
+        # What was accepted at the higher rates: those that are known are not always reached. And the later ones' rates.
+        accepted = sum(count for _, count, *_ in fast) / max(1e-9, sum(seconds for _, _, _, seconds, *_ in fast))
+        rates = [rate for rate, _, refused, *_ in slow if refused]
+        if sum(rates) > 0.97 * accepted * len(rates):
+            # Without the 3 %: a sliding minute that a probe has filled refuses some; .93 for .97.
             return False
-        if not before / _ALIKE < share <= _share(ended) < _ALIKE * before:
-            return False
-        self.share, self._excess = max(before, share), 0.0
+        self.share, self._excess = share, 0.0
         self._intervals.clear()
         return True
 
 
 def _share(intervals: list[Interval]) -> float:
-    lost = sum(refused for _, _, refused, _ in intervals)
-    return lost / (lost + sum(count for _, count, _, _ in intervals))
+    lost = sum(refused for _, _, refused, *_ in intervals)
+    return lost / max(1, lost + sum(count for _, count, *_ in intervals))

@@ -70,10 +70,10 @@ class Pace:
         """Whether the rate is above what is known to hold."""
         return self.rate > self.known
 
-    @property
-    def probed(self) -> int:
-        """Attempts accepted since the probe under way began; 0 where there is none."""
-        return self.accepted - self._began[1] if self.probing else 0
+    def probe(self, now: float) -> tuple[float, int, float]:
+        """Return the rate, and of the probe under way the attempts accepted and the seconds; 0 where there is none."""
+        since, count = self._began if self.probing else (now, self.accepted)
+        return self.rate, self.accepted - count, now - since
 
     @property
     def has_held(self) -> bool:
