@@ -1,6 +1,7 @@
 """Finds the answer in a reply, whichever way it was asked for: a text, a text around JSON, or the answer tool's call.
 
-Pure functions of replies. It may import the structs of `chat` and `responses`, and the package's `modes` and `schema`.
+Pure functions of replies. It may import the structs of `chat` and `responses`, the package's `modes` and `schema`, and
+`wire.json_text`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from aimlasync.responses.items import FunctionCall
 from aimlasync.responses.types import Response
 from aimlasync.structured.modes import ANSWER_TOOL
 from aimlasync.structured.schema import Format
+from aimlasync.wire.json_text import without_halves
 
 T = TypeVar("T")
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 # What msgspec refuses within a string and models write: line ends, and half of a surrogate pair.
 _ODD = re.compile(r"[\x00-\x1f]|\\u[dD][89a-fA-F]")
-_HALF = re.compile("[\ud800-\udfff]")
 _THOUGHT = "</think>"
 # Places of a text where JSON is looked for.
 _MAX_PLACES = 64
@@ -103,7 +104,7 @@ def _objects(text: str) -> Iterator[str]:
             at += 1
             continue
         found = text[at:end]
-        yield found if _ODD.search(found) is None else _HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False))
+        yield found if _ODD.search(found) is None else without_halves(json.dumps(value, ensure_ascii=False))
         at = end
 
 

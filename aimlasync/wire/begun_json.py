@@ -1,7 +1,7 @@
 """Reads the beginning of a JSON text: an error body that was cut, or that is nested too deep for a JSON parser.
 
-It is iterative and takes linear time, so that no input raises a RecursionError. It has no I/O and imports nothing of
-this library.
+It is iterative and takes linear time, so that no input raises a RecursionError. It has no I/O. It may import
+`wire.json_text`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+
+from aimlasync.wire.json_text import without_halves
 
 # Containers that are nested deeper are read as null.
 MAX_DEPTH = 32
@@ -23,8 +25,6 @@ _BEGUN_STRING = re.compile(rf'[ \t\r\n]*+"({_INSIDE})', re.DOTALL)
 _BRACKETS = re.compile(rf'"{_INSIDE}"|[\[{{]++|[\]}}]++', re.DOTALL)
 # Half a unicode escape at the end of a cut string.
 _HALF = re.compile(r"\\u[0-9a-fA-F]{0,3}\Z")
-# What a text that was cut within a pair leaves: no encoding has it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOTHING: Any = object()
 
 
@@ -106,7 +106,7 @@ def _put(stack: list[tuple[Any, list[str]]], value: Any) -> None:
 
 def _string(inside: str) -> Any:
     try:
-        return _SURROGATE.sub("\ufffd", json.loads(f'"{inside}"', strict=False))
+        return without_halves(json.loads(f'"{inside}"', strict=False))
     except ValueError:
         return _NOTHING
 

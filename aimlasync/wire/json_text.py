@@ -49,6 +49,11 @@ encode = _encoder.encode
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+def without_halves(text: str) -> str:
+    """Return a text with U+FFFD for each half of a surrogate pair, which no encoding has."""
+    return _HALF.sub("\ufffd", text)
+
+
 def plain(raw: bytes) -> Any:
     """Read JSON, including the invalid JSON that servers send.
 
@@ -67,7 +72,7 @@ def plain(raw: bytes) -> Any:
             parse_float=_finite,
             strict=False,
         )
-        return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+        return msgspec.json.decode(without_halves(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         problem = str(error)
     raise msgspec.DecodeError(problem)
