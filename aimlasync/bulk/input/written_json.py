@@ -23,6 +23,8 @@ def read_json(text: str | bytes) -> Any:
         level = [value]
         for _ in range(MAX_DEPTH + 1):
             level = [part for item in level for part in _parts(item)]
+            if not level:
+                break
     if level:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     return value
