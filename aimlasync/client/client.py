@@ -22,7 +22,6 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import (
-    PRIORITIES,
     AskOptions,
     CallOptions,
     Limits,
@@ -297,8 +296,7 @@ class AsyncClient(OpenAINames):
         if "extra_headers" in options:
             check_headers(options)
         receive: Any = completion if api == "chat" else self.responses.receive
-        if priority not in PRIORITIES:
-            priority = priority_of(priority)
+        priority = priority_of(priority)
         # By itself: every row of a job has one, and mostly no option beside it.
         return self._pipeline.call(api, body, receive, options, self._settings, priority)  # type: ignore[arg-type]  # without its priority
 
