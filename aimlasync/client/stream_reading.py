@@ -247,10 +247,12 @@ class StreamReading(Generic[P, W]):
 
     def _done(self) -> None:
         """The server says that there is no more."""
-        error = None if self._assembler.finished else self._bare_error()
-        if error is None and self._says_something and not self._assembler.finished:
-            # What says this instead of an answer is told by `_no_answer`.
-            error = self._error_aside()
+        error = None
+        if not self._assembler.finished:
+            error = self._bare_error()
+            if error is None and self._says_something:
+                # What says this instead of an answer is told by `_no_answer`.
+                error = self._error_aside()
         if error is not None:
             self._error(error, b"")
         elif self._is_cut():
