@@ -7,7 +7,7 @@ event types take longer to make than all the rest of the library.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -84,8 +84,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         response = piece.response
         self._attempt.charge(response.meta)
         if isinstance(piece, response_events.ResponseFailedEvent) or response.status == "failed":
-            error = response.error
-            self._error(response.to_dict() if error is None else {"error": error.to_dict()}, data)
+            self._error(_failure(response), data)
         else:
             self._finish()
 
@@ -98,9 +97,11 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         response = body.get("response")
         if is_heartbeat(piece.type or event):
             return
-        if body.get("object") == "response" or isinstance(body.get("output"), list):
+        # What is said of an item, such as the output of a command or why it failed, is not said of the response.
+        is_of_item = "output_index" in body or "item_id" in body
+        if not is_of_item and (body.get("object") == "response" or isinstance(body.get("output"), list)):
             self._take_whole(decode_response(data), data)
-        elif event == "error" or is_error(body):
+        elif event == "error" or (not is_of_item and is_error(body)):
             self._error(body, data)
         elif not piece.type and event in response_events.KINDS:
             # A gateway that says the type in the name of the event alone.
@@ -173,6 +174,14 @@ _BEGUN = (
     response_events.ResponseQueuedEvent,
     response_events.ResponseInProgressEvent,
 )
+
+
+def _failure(response: Response) -> Any:
+    """Return an error body of what a response that failed says of that."""
+    if response.error is not None:
+        return {"error": response.error.to_dict()}
+    details = response.incomplete_details
+    return response.to_dict() if details is None or not details.reason else {"error": {"code": details.reason}}
 
 
 def _says_something(piece: ResponseStreamEvent) -> bool:

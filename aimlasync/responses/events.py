@@ -499,6 +499,7 @@ else:
 TerminalEvent = ResponseCompletedEvent | ResponseFailedEvent | ResponseIncompleteEvent
 TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent)
 """The events that end a run; `ResponseErrorEvent` ends it too."""
+_ENDED: dict[type, str] = dict(zip(TERMINAL, ("completed", "failed", "incomplete"), strict=True))
 
 _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
 KINDS = tagged(get_args(_KnownEvent))
@@ -532,7 +533,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
             return event
         place(event, raw)
     if isinstance(event, _RunEvent):
-        complete(event.response, finished=isinstance(event, TERMINAL))
+        complete(event.response, finished=False, ended=_ENDED.get(type(event)))
     return event
 
 

@@ -247,10 +247,11 @@ RUNNING = ("queued", "in_progress")
 """Statuses of a response that is not done."""
 
 
-def complete(response: Response, *, finished: bool) -> None:
+def complete(response: Response, *, finished: bool, ended: str | None = None) -> None:
     """Compute `output_text` and `status` where the server left them out, and make objects of dicts.
 
-    `finished` tells that the reply is complete.
+    `finished` tells that the reply is complete, and `ended` the status by which a stream ended: some servers leave that
+    of its beginning.
 
     The status of an item says nothing about that of the response.
     """
@@ -266,13 +267,13 @@ def complete(response: Response, *, finished: bool) -> None:
         response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
         response.output_text = _text_of(response.output)
-    if response.status is None:
+    if response.status is None or (ended is not None and response.status in RUNNING):
         if response.error is not None:
             response.status = "failed"
-        elif response.incomplete_details is not None:
+        elif response.incomplete_details is not None and ended != "failed":
             response.status = "incomplete"
-        elif finished:
-            response.status = "completed"
+        elif finished or ended is not None:
+            response.status = ended or "completed"
 
 
 class InputItemList(Reply):

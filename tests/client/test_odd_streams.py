@@ -10,6 +10,8 @@ import pytest
 from aimlasync import APIResponseValidationError, Retry, StreamError, TruncatedStreamError
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import decode_completion
+from aimlasync.responses.events import decode_event
+from aimlasync.wire.base import encode
 from tests.client.test_endings import CREATED, event
 from tests.client.test_stream import DONE, GOOD, chunk, connect, data, open_chat, read_chat
 from tests.support.servers import Script, raw_server
@@ -123,6 +125,45 @@ async def test_a_response_that_failed_is_no_answer_by_whatever_event_it_ends() -
             with pytest.raises(StreamError, match="boom") as caught:
                 await stream.collect()
         assert (caught.value.code, caught.value.partial.output_text) == ("server_error", "hello")
+
+
+async def test_why_a_response_failed_is_told_where_only_its_details_say_it() -> None:
+    details = {"id": "r", "status": "failed", "output": [], "incomplete_details": {"reason": "content_filter"}}
+    delta = event("response.output_text.delta", output_index=0, delta="hello")
+    async with raw_server(Script([CREATED, delta, event("response.failed", response=details)])) as server:
+        async with connect(server) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            with pytest.raises(StreamError, match="content_filter") as caught:
+                await stream.collect()
+    assert (caught.value.code, caught.value.retryable) == ("content_filter", False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"type": "response.shell_call_output_content.done", "output": [{"stdout": "x", "stderr": ""}]},
+        {"type": "response.shell_call.failed", "error": {"message": "no such container"}},
+        {"type": "", "object": "response", "output": []},
+    ],
+)
+async def test_what_is_said_of_an_item_ends_no_response(said: dict[str, Any]) -> None:
+    # The output of a hosted shell (vercel/ai has such a stream of OpenAI's).
+    whole = {"id": "r", "status": "completed", "output": [{"type": "message", "content": "It ran."}]}
+    for place in ({"output_index": 0}, {"item_id": "sh_1"}):
+        script = Script([CREATED, data({**said, **place}), event("response.completed", response=whole)])
+        async with raw_server(script) as server, connect(server) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            reply = await stream.collect()
+        assert (reply.id, reply.status, reply.output_text) == ("r", "completed", "It ran.")
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
+def test_an_end_counts_more_than_the_status_of_the_beginning(kind: str) -> None:
+    for status in ({}, {"status": None}, {"status": "in_progress"}, {"status": "queued"}):
+        ended: Any = decode_event(encode({"type": f"response.{kind}", "response": {"id": "r", **status}}))
+        assert (ended.response.status, ended.response.is_done) == (kind, True)
+    kept: Any = decode_event(encode({"type": f"response.{kind}", "response": {"id": "r", "status": "cancelled"}}))
+    assert kept.response.status == "cancelled"
 
 
 async def test_a_stream_that_groq_stopped_early_is_no_answer() -> None:
