@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from copy import copy
-from typing import Any, Literal, TypeAlias, TypeVar
+from operator import is_not
+from typing import Any, Literal, TypeAlias
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
@@ -29,13 +29,13 @@ from aimlasync.responses.items import (
     ReasoningText,
     SummaryText,
 )
+from aimlasync.responses.restated import changed, filled, ids_of, restated
 from aimlasync.responses.types import Response, ResponseUsage, complete
-from aimlasync.wire.base import Open, Unknown
+from aimlasync.wire.base import Unknown
 from aimlasync.wire.pieces import joined
 from aimlasync.wire.reading import build
 
-_S = TypeVar("_S", bound=Open)
-_Thought: TypeAlias = ReasoningText | SummaryText
+_Thought = ReasoningText | SummaryText
 _Group: TypeAlias = Literal["message", "reasoning", "call"]
 _Place: TypeAlias = int
 """Where an item is: the places are numbered as they are opened."""
@@ -46,14 +46,6 @@ _MISSING: dict[_Group, Callable[[], OutputItem]] = {
     "reasoning": ReasoningItem,
     "call": FunctionCall,
 }
-
-
-def _changed(struct: _S, **fields: Any) -> _S:
-    """Return a copy with other fields; what the server said beside the declared ones stays."""
-    made = copy(struct)
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
 
 
 def _end(pieces: list[str], whole: str) -> None:
@@ -78,7 +70,8 @@ def _group_of(item: OutputItem) -> _Group:
 
 
 def _is_blank(part: Part) -> bool:
-    return not (part.text if isinstance(part, OutputText) else getattr(part, "refusal", part))
+    """Whether a part is of words, and has none."""
+    return not getattr(part, "text", getattr(part, "refusal", part))
 
 
 class Assembler:
@@ -146,7 +139,7 @@ class Assembler:
             if type(event) not in events.TERMINAL:
                 return
             about = {"id": known.id, "model": response.model or known.model}
-            response = _changed(response, **about, created_at=response.created_at or known.created_at)
+            response = changed(response, **about, created_at=response.created_at or known.created_at)
         elif known is not None and type(event) is events.ResponseCreatedEvent and known.id not in ("", response.id):
             # A gateway that asked another server when the first one failed: its answer begins anew.
             self._begin()
@@ -156,7 +149,7 @@ class Assembler:
         index, item = event.output_index, event.item
         group = _group_of(item)
         begins = type(event) is events.ResponseOutputItemAddedEvent
-        ids = [id for id in (getattr(item, "id", None), getattr(item, "call_id", None)) if id and isinstance(id, str)]
+        ids = ids_of(item)
         place = None if begins else self._named(ids, group)
         if place is None or self._items[place].type != item.type:
             place = self._latest.get((index, group))
@@ -168,6 +161,8 @@ class Assembler:
                 place = self._open(index, group)
         if not begins:
             self._ended.add(place)
+            if (before := self._items.get(place)) is not None:
+                item = filled(item, before)
         self._items[place] = item
         self._said = None, []
         for id in ids:
@@ -198,7 +193,18 @@ class Assembler:
         return self._open(index, group) if place is None else place
 
     def _take_part(self, event: Any) -> None:
-        self._parts[self._at(event, "message"), event.content_index] = event.part
+        part = event.part
+        if isinstance(part, _Thought):
+            self._take_thought(event, part, event.content_index)
+        else:
+            self._parts[self._at(event, "message"), event.content_index] = part
+
+    def _take_summary_part(self, event: Any) -> None:
+        self._take_thought(event, event.part, event.summary_index)
+
+    def _take_thought(self, event: Any, part: Part, index: int) -> None:
+        if isinstance(part, _Thought) and part.text:
+            self._thoughts[self._at(event, "reasoning"), type(part), index][:] = (part.text,)
 
     def _take_note(self, event: Any) -> None:
         if isinstance(event.annotation, dict):
@@ -236,7 +242,13 @@ class Assembler:
         self._args[self._at(event, "call")].append(event.delta)
 
     def _take_args_done(self, event: Any) -> None:
-        _end(self._args[self._at(event, "call")], event.arguments)
+        place = self._at(event, "call")
+        _end(self._args[place], event.arguments)
+        name, call_id = (vars(event).get(key) for key in ("name", "call_id"))
+        if place not in self._items and name and isinstance(name, str):
+            # Some servers tell of no item, and here what is called.
+            call_id = call_id if isinstance(call_id, str) else ""
+            self._items[place] = FunctionCall(name=name, call_id=call_id, id=event.item_id)
 
     def _take_input_done(self, event: Any) -> None:
         _end(self._args[self._at(event, "call")], event.input)
@@ -264,22 +276,36 @@ class Assembler:
         response = self._response
         if response is None:
             response = Response()
-        if response.output and (response.output_text or not any(map(any, self._texts.values()))):
-            return response
-        output = self._output()
-        if output and len(output) >= len(response.output):
+        output, streamed = response.output, self._output()
+        if output and (response.output_text or not self._has_text()):
+            output = restated(output, [item for place, item in streamed if self._is_sure(place, item)])
+        elif len(streamed) >= len(output):
             # The server ended with an empty `output`, or one without the text, or the stream was cut: what was streamed
             # is the answer. Items are copied, since callers may hold the events.
-            response = _changed(response, output=output)
+            output = [item for _, item in streamed]
+        if len(output) != len(response.output) or any(map(is_not, output, response.output)):
+            response = changed(response, output=output)
             complete(response, finished=False)
         return response
 
-    def _output(self) -> list[OutputItem]:
+    def _is_sure(self, place: _Place, item: OutputItem) -> bool:
+        """Whether an item was told of and is whole; some servers end no item."""
+        if isinstance(item, OutputMessage) or place in self._ended:
+            return True
+        has_ended = self._response is not None and self._response.status == "completed"
+        return has_ended and place in self._items and place in self._args
+
+    def _has_text(self) -> bool:
+        return any(map(any, self._texts.values())) or not all(map(_is_blank, self._parts.values()))
+
+    def _output(self) -> list[tuple[_Place, OutputItem]]:
+        """Return what was streamed, by place and in order."""
         # Empty pieces alone make no item.
         places = {*self._items, *(place for place, pieces in self._args.items() if any(pieces))}
         for known in (self._texts, self._refusals, self._thoughts):
             places.update(at[0] for at, pieces in known.items() if any(pieces))
-        return [self._item(place) for place in sorted(places, key=lambda place: (self._places[place][0], place))]
+        places.update(at[0] for at, part in self._parts.items() if not _is_blank(part))
+        return [(place, self._item(place)) for place in sorted(places, key=lambda at: (self._places[at][0], at))]
 
     def _item(self, place: _Place) -> OutputItem:
         """Return the item at a place, with what was streamed of it."""
@@ -288,34 +314,36 @@ class Assembler:
             item = _MISSING[self._places[place][1]]()
         if isinstance(item, OutputMessage):
             content = list(item.content)
-            for at in sorted(key for key in self._texts | self._refusals if key[0] == place):
+            said = {*self._texts, *self._refusals, *(at for at, part in self._parts.items() if not _is_blank(part))}
+            for at in sorted(key for key in said if key[0] == place):
                 if at[1] >= len(content):
                     content.append(self._part(at, self._parts.get(at)))
                 elif _is_blank(content[at[1]]):
                     content[at[1]] = self._part(at, content[at[1]])
-            item = _changed(item, content=content)
+            item = changed(item, content=content)
         elif isinstance(item, (FunctionCall, McpCall)) and not item.arguments:
-            item = _changed(item, arguments=joined(self._args.get(place, [])))
+            item = changed(item, arguments=joined(self._args.get(place, [])))
         elif isinstance(item, ReasoningItem):
             summary, content = self._thought(place, SummaryText), self._thought(place, ReasoningText)
-            item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
+            item = changed(item, summary=item.summary or summary, content=item.content or content or item.content)
         elif isinstance(item, CodeInterpreterCall) and place in self._args and not item.code:
-            item = _changed(item, code=joined(self._args[place]))
+            item = changed(item, code=joined(self._args[place]))
         elif isinstance(item, Unknown) and place in self._args and not getattr(item, "input", "unknown"):
             # A call of a custom tool, which no struct describes.
-            item = copy(item)
-            item.input = joined(self._args[place])
+            item = changed(item, input=joined(self._args[place]))
         return item
 
     def _part(self, at: tuple[_Place, int], known: Part | None) -> Part:
         """Return a part of a message with the text that was streamed; `known` is what else was said of it."""
         if at in self._texts:
             text = joined(self._texts[at])
-            part = _changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
+            part = changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
             part.annotations = part.annotations or self._notes.get(at, [])[:]
             return part
+        if at not in self._refusals and known is not None:
+            return known
         refusal = joined(self._refusals[at])
-        return _changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
+        return changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
 
     def _thought(self, place: _Place, kind: type[_Thought]) -> list[Part]:
         """Return the parts of one kind that were streamed of a reasoning item, in order."""
@@ -341,6 +369,7 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     events.ResponseRefusalDoneEvent: Assembler._take_refusal_done,
     events.ResponseReasoningSummaryTextDeltaEvent: Assembler._take_summary,
     events.ResponseReasoningSummaryTextDoneEvent: Assembler._take_summary_done,
+    events.ResponseReasoningSummaryPartDoneEvent: Assembler._take_summary_part,
     events.ResponseReasoningTextDeltaEvent: Assembler._take_reasoning,
     events.ResponseReasoningTextDoneEvent: Assembler._take_reasoning_done,
     events.ResponseCustomToolCallInputDeltaEvent: Assembler._take_args,

@@ -1,0 +1,96 @@
+"""What servers say of an item in one place, and leave out in another that should say it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aimlasync.responses.restated import restated
+from tests.responses.test_gateways import COMPLETED, ITEM, assembled, at
+
+CALL = {
+    "type": "function_call",
+    "id": "f",
+    "call_id": "c",
+    "name": "look",
+    "arguments": '{"a":1}',
+    "status": "completed",
+}
+TEXT = {**ITEM, "content": [{"type": "output_text", "text": "let me see", "annotations": []}]}
+THOUGHT = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+
+
+def ended(*output: Any, status: str = "completed") -> dict[str, Any]:
+    return {"type": f"response.{status}", "response": {"id": "r", "status": status, "output": list(output)}}
+
+
+def sent(items: list[Any]) -> list[Any]:
+    return [item.to_dict() for item in items]
+
+
+def test_a_name_that_the_end_of_an_item_leaves_empty_is_that_of_its_beginning() -> None:
+    # CLIProxyAPI#1004
+    begun = at("output_item.added", item={**CALL, "arguments": "", "status": "in_progress", "extra": {"k": "v"}})
+    done = at("output_item.done", item={**CALL, "name": "", "call_id": None})
+    for end in (COMPLETED, ended({**CALL, "name": ""})):
+        assert sent(assembled(begun, done, end).output) == [{**CALL, "extra": {"k": "v"}}]
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_a_call_that_the_end_of_the_response_leaves_out_is_in_the_answer(is_ended: bool) -> None:
+    # bifrost#2120, sglang#12652
+    message = [at("output_item.added", 0, item=ITEM), at("output_text.delta", 0, delta="let me see")]
+    call = [at("output_item.added", 1, item={**CALL, "arguments": ""})]
+    call.append(at("function_call_arguments.done", 1, arguments=CALL["arguments"]))
+    call += [at("output_item.done", 1, item=CALL)] if is_ended else []
+    whole = assembled(*message, *call, ended(TEXT))
+    assert sent(whole.output) == [TEXT, CALL]
+    assert whole.output_text == "let me see"
+    # Of a response that was cut, half a call is no call.
+    cut = assembled(*message, *call, ended(TEXT, status="incomplete"))
+    assert sent(cut.output) == ([TEXT, CALL] if is_ended else [TEXT])
+
+
+def test_items_that_the_end_leaves_out_come_where_they_were() -> None:
+    image = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "QUJD"}
+    patch = {"type": "apply_patch_call", "id": "ap", "call_id": "p", "operation": {"diff": "+x"}}
+    items = [THOUGHT, image, TEXT, patch, CALL]
+    events = [at("output_item.done", number, item=item) for number, item in enumerate(items)]
+    assert sent(assembled(*events, ended(TEXT, CALL)).output) == items
+    # What the end says of an item counts; what it leaves empty was said before.
+    last = ended({"type": "reasoning", "id": "rs", "summary": []}, {**image, "result": None}, TEXT, patch, CALL)
+    assert sent(assembled(*events, last).output) == items
+    other = {**CALL, "id": "g", "call_id": "d", "arguments": "{}"}
+    assert sent(assembled(*events, ended(*items[:4], other)).output) == [*items[:4], other]
+
+
+def test_what_is_said_alike_each_time_is_the_servers_own() -> None:
+    events = [at("output_item.done", number, item=item) for number, item in enumerate((THOUGHT, TEXT, CALL))]
+    end = ended(THOUGHT, TEXT, CALL)
+    whole = assembled(*events, end)
+    assert whole.to_dict() == end["response"]
+    assert all(one is other for one, other in zip(restated(whole.output, whole.output), whole.output, strict=True))
+
+
+def test_a_call_of_which_no_item_was_told_is_known_by_the_end_of_its_arguments() -> None:
+    done = at("function_call_arguments.done", item_id="f", name="look", call_id="c", arguments="{}")
+    call: Any = assembled(at("function_call_arguments.delta", item_id="f", delta="{}"), done, COMPLETED).output[0]
+    assert (call.name, call.call_id, call.id, call.arguments) == ("look", "c", "f", "{}")
+
+
+def test_what_the_end_of_a_part_alone_says_is_the_answer() -> None:
+    part = {"type": "output_text", "text": "42", "annotations": []}
+    said = at("content_part.done", 1, part=part)
+    for item in ([], [at("output_item.done", 1, item=ITEM)]):
+        assert assembled(said, *item, COMPLETED).output_text == "42"
+    # sglang#12652: a text by chat's name of it, and empty.
+    empty = {**ITEM, "content": [{"type": "text", "text": ""}]}
+    assert assembled(at("output_text.delta", 0, delta="42"), at("output_item.done", item=empty)).output_text == "42"
+    assert assembled(at("content_part.done", part={"type": "refusal", "refusal": "no"}), COMPLETED).refusal == "no"
+    thoughts: Any = assembled(
+        at("reasoning_summary_part.done", part={"type": "summary_text", "text": "think"}),
+        at("content_part.done", part={"type": "reasoning_text", "text": "thought"}),
+        COMPLETED,
+    ).output
+    assert (len(thoughts), thoughts[0].summary[0].text, thoughts[0].content[0].text) == (1, "think", "thought")
