@@ -89,7 +89,8 @@ class Headers(Hidden):
                 assert spelled is not None
                 if spelled != "Host" and len(_FIT) < _MAX_FIT:
                     _FIT[name] = spelled
-            found[spelled] = self[name]
+            # The value of an enum's member too, and not its name.
+            found[spelled] = str.__str__(self[name])
         return found
 
 

@@ -7,6 +7,8 @@ which also sends an explicit null. It may import `config`, `errors` and `wire`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from enum import Enum
 from typing import Any, TypeVar
 
 from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
@@ -14,6 +16,9 @@ from aimlasync.errors import AnswerError
 from aimlasync.wire.base import Reply
 
 R = TypeVar("R", bound=Reply)
+
+# What most values are. Whether one is true is not asked: an array of numpy does not say.
+_PLAIN = frozenset((str, int, float, bool, list, dict, type(None)))
 
 
 def body_of(
@@ -23,10 +28,15 @@ def body_of(
     if "extra_headers" in params:
         check_headers(params)
     options: dict[str, Any] = {}
+    if type(required.get("model")) not in _PLAIN:
+        required["model"] = _text_of(required["model"])
     for name, value in params.items():
-        # What is true is given.
-        if not value and value is not None and not is_given(value):
-            continue
+        if type(value) not in _PLAIN:
+            if not is_given(value):
+                continue
+            if isinstance(value, Decimal):
+                # Such as a temperature. Only inside of a parameter may it be meant as text.
+                value = float(value)
         if name in known:
             if value is not None:
                 required[name] = value
@@ -46,6 +56,12 @@ def body_of(
         except (TypeError, ValueError):
             raise TypeError(f"extra_body is a mapping of parameters, not {type(extra).__name__}") from None
     return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call
+
+
+def _text_of(model: Any) -> Any:
+    """Return the text that a member of an enum, or an object of a class of texts, stands for."""
+    value = model.value if isinstance(model, Enum) else model
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 async def asked_until_read(ask: Callable[[], Awaitable[R]], read: Callable[[R], R], params: CallOptions) -> R:

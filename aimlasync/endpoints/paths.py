@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -85,9 +86,11 @@ def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _pairs(f"{name}[{key}]", inner)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple, set, frozenset)):
         for inner in value:
             yield from _pairs(f"{name}[]", inner)
+    elif isinstance(value, Enum):
+        yield from _pairs(name, value.value)
     elif value is not None:
         yield name, str(value).lower() if isinstance(value, bool) else str(value)
 

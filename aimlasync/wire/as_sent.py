@@ -51,7 +51,8 @@ def sendable(items: Any, name: str = "input") -> Any:
     """Return messages or input items without structs of a reply in them, which an encoder would send incompletely.
 
     A generator is read once; a text is returned as it is where `name` is "input". Raises TypeError for what is no list,
-    above all for one message: iterating a dict would send its keys.
+    above all for one message: iterating a dict would send its keys; and for bytes as a content, which would go as
+    base64.
     """
     if type(items) is not list:
         if isinstance(items, str) and name == "input":
@@ -65,9 +66,12 @@ def sendable(items: Any, name: str = "input") -> Any:
     try:
         for item in items:
             if type(item) is dict:
-                for value in item.values():
-                    if type(value) is not str and _holds_received(value):
-                        return dump(items)
+                for key, value in item.items():
+                    if type(value) is not str:
+                        if isinstance(value, (bytes, bytearray, memoryview)):
+                            raise TypeError(f"{key} in {name} is text, not {type(value).__name__}: decode it")
+                        if _holds_received(value):
+                            return dump(items)
             elif _holds_received(item):
                 return dump(items)
     except RecursionError:

@@ -18,9 +18,13 @@ import msgspec
 def plain_value(value: Any) -> Any:
     """Convert values that msgspec cannot encode.
 
-    They are mappings, pydantic models and what has their `model_dump`, numbers of numpy, and iterables such as
-    generators.
+    They are texts and numbers of classes of their own, mappings, pydantic models and what has their `model_dump`,
+    numbers of numpy, and iterables such as generators.
     """
+    for kind in (str, float, int):
+        if isinstance(value, kind):
+            # Markup of a template engine is a text, and not a list of its letters.
+            return kind.__str__(value) if kind is str else kind(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, type) or get_origin(value) is not None:

@@ -1,28 +1,35 @@
 """A request as the JSON bytes that are sent; what JSON or UTF-8 has no form for is mended, or refused in plain words.
 
-It has no I/O. It may import `errors`, `info` and `wire.base`.
+It has no I/O. It may import `config`, `errors`, `info` and `wire.base`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
+from operator import is_
 from typing import Any
 
 import msgspec
 
+from aimlasync.config import is_given
 from aimlasync.errors import UnencodableRequestError
 from aimlasync.info import Info
 from aimlasync.wire.base import encode
+
+# Parts of a request that lie deeper are left as they are.
+_DEEPEST = 100
 
 
 def encode_request(body: Mapping[str, Any]) -> bytes:
     """Return a request as JSON.
 
     Half a surrogate pair, with which texts end that were cut in the middle of a character, becomes U+FFFD, and both
-    halves of a pair their character. Raises UnencodableRequestError for what JSON cannot carry: an object of an unknown
-    type, a key that is no text or number, a value that contains itself; and for a parameter, or a value of one that is
-    an object, that is nan or infinite, since it would go as null, which means that it was not given.
+    halves of a pair their character. NOT_GIVEN and `omit` of other SDKs are left out at any depth.
+
+    Raises UnencodableRequestError for what JSON cannot carry: an object of an unknown type, a key that is no text or
+    number, a value that contains itself; and for a parameter, or a value of one that is an object, that is nan or
+    infinite, since it would go as null, which means that it was not given.
     """
     try:
         encoded = encode(body)
@@ -31,8 +38,12 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
         return encoded
     except (UnicodeEncodeError, RecursionError):
         pass
-    except TypeError as error:
-        raise _unencodable(_at(_place_of(body), error)) from None
+    except (TypeError, ValueError) as error:
+        # A ValueError is of an integer of thousands of digits.
+        given = _given(body, _DEEPEST)
+        if given is body:
+            raise _unencodable(_at(_place_of(body), error)) from None
+        body = given
     _check_numbers(body)
     try:
         return encode(_sendable(msgspec.to_builtins(dict(body), enc_hook=_read_once), "the request"))
@@ -47,13 +58,33 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
 
 def _check_numbers(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
-        if isinstance(value, float):
-            if not isfinite(value):
-                raise _unencodable(f"{name} is {value}, and JSON has no such number")
-        elif isinstance(value, dict):
+        if _is_no_number(value):
+            raise _unencodable(f"{name} is {value}, and JSON has no such number")
+        if isinstance(value, dict):
             for key, part in value.items():
-                if isinstance(part, float) and not isfinite(part):
+                if _is_no_number(part):
                     raise _unencodable(f"{key!r} of {name} is {part}, and JSON has no such number")
+
+
+def _is_no_number(value: Any) -> bool:
+    if not isinstance(value, float) and getattr(value, "shape", None) == ():
+        # Not all numbers of numpy are floats of Python.
+        value = value.item()
+    return isinstance(value, float) and not isfinite(value)
+
+
+def _given(value: Any, levels: int) -> Any:
+    """Return a value without the parts that other SDKs leave out; itself where there are none."""
+    kept: Any = value
+    if isinstance(value, dict) and levels:
+        kept = {name: _given(part, levels - 1) for name, part in value.items() if is_given(part)}
+        same = len(kept) == len(value) and all(map(is_, kept.values(), value.values()))
+    elif isinstance(value, (list, tuple)) and levels:
+        kept = [_given(part, levels - 1) for part in value if is_given(part)]
+        same = len(kept) == len(value) and all(map(is_, kept, value))
+    else:
+        same = True
+    return value if same else kept
 
 
 def _unencodable(why: str) -> UnencodableRequestError:
@@ -70,15 +101,15 @@ def _place_of(value: Any, place: str = "") -> str:
     for inside, part in parts:
         try:
             encode(part)
-        except TypeError:
-            return _place_of(part, inside)
         except (UnicodeEncodeError, RecursionError):
             # That has a form, or is told in words of its own.
             continue
+        except (TypeError, ValueError):
+            return _place_of(part, inside)
     return place
 
 
-def _at(place: str, error: TypeError) -> str:
+def _at(place: str, error: Exception) -> str:
     return f"{place}: {error}" if place else str(error)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Literal
 
 import pytest
@@ -155,3 +157,39 @@ async def test_messages_that_contain_themselves_are_told_as_such() -> None:
     async with AsyncClient(base_url="http://127.0.0.1:9/v1", api_key="k") as client:
         with pytest.raises(UnencodableRequestError, match="contains itself"):
             await client.chat.completions.create(model="m", messages=[message])
+
+
+class Model(str, Enum):  # noqa: UP042  # a StrEnum is written as its value anyway
+    """A model by a name of the user's own."""
+
+    SMALL = "small-1"
+
+
+async def test_a_member_of_an_enum_is_its_value_wherever_it_is_given() -> None:
+    async with raw_server(answer()) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
+        query: Any = {"of": Model.SMALL, "all": [Model.SMALL]}
+        reply = await client.chat.completions.create(
+            model=Model.SMALL, messages=HELLO, extra_headers={"X-Model": Model.SMALL}, extra_query=query
+        )
+    assert reply.info.model == "small-1"
+    assert json.loads(server.bodies[0])["model"] == "small-1"
+    assert b"\r\nX-Model: small-1\r\n" in server.requests[0]
+    assert b"?of=small-1&all[]=small-1 " in server.requests[0]
+
+
+async def test_parameters_may_be_numbers_and_arrays_of_other_libraries() -> None:
+    numpy: Any = pytest.importorskip("numpy")
+    given: Any = {"temperature": Decimal("0.7"), "stop": numpy.array(["a", "b"])}
+    async with raw_server(answer()) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
+        await client.chat.completions.create(model="m", messages=HELLO, **given)
+    assert json.loads(server.bodies[0]).items() >= {"temperature": 0.7, "stop": ["a", "b"]}.items()
+
+
+@pytest.mark.parametrize("content", [b"Hello", bytearray(b"Hello"), memoryview(b"Hello")], ids=type)
+async def test_bytes_are_no_content(content: Any) -> None:
+    message: Any = {"role": "user", "content": content}
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(TypeError, match=f"content in messages is text, not {type(content).__name__}: decode it"):
+            await client.chat.completions.create(model="m", messages=[message])
+        with pytest.raises(TypeError, match="content in input is text"):
+            await client.responses.create(model="m", input=[message])

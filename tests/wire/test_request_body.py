@@ -149,3 +149,52 @@ def look_up(number: int) -> str:
 def test_what_json_cannot_carry_is_told_with_its_place_and_what_takes_it(body: dict[str, Any], said: str) -> None:
     with pytest.raises(UnencodableRequestError, match=f"^{re.escape(said)}"):
         encode_request(body)
+
+
+class Markup(str):
+    """A text of a class of its own, as template engines and parsers make them."""
+
+    def __str__(self) -> str:
+        return "other"
+
+
+class Count(int):
+    """An int of a class of its own."""
+
+
+class Share(float):
+    """A float of a class of its own."""
+
+
+class NotGiven:
+    """What other SDKs have for a parameter that is left out."""
+
+
+def test_texts_and_numbers_of_classes_of_their_own_are_what_they_stand_for() -> None:
+    body = {"model": Markup("m"), "messages": [{"content": Markup("hi <b>")}], "n": Count(2), "p": Share(0.5)}
+    sent = {"model": "m", "messages": [{"content": "hi <b>"}], "n": 2, "p": 0.5}
+    assert json.loads(encode_request(body)) == sent
+    # On the way that mends half a surrogate pair, too.
+    assert json.loads(encode_request({**body, "user": "\ud800"})) == {**sent, "user": "\ufffd"}
+
+
+def test_what_other_sdks_leave_out_is_left_out_at_any_depth() -> None:
+    absent = NotGiven()
+    body = {"messages": [{"role": "user", "content": "hi", "name": absent}], "a": {"b": [absent, 1]}, "c": absent}
+    assert json.loads(encode_request(body)) == {"messages": [{"role": "user", "content": "hi"}], "a": {"b": [1]}}
+    # The first attempt has read the iterator: without it, less than what was given would be sent.
+    with pytest.raises(UnencodableRequestError, match="can be read only once"):
+        encode_request({"stop": iter(["a"]), "messages": [{"name": absent}]})
+
+
+def test_a_number_of_numpy_that_json_does_not_have_is_not_sent_as_none() -> None:
+    numpy: Any = pytest.importorskip("numpy")
+    for number in (numpy.float32("nan"), numpy.float16("inf")):
+        with pytest.raises(UnencodableRequestError, match=r"^temperature is (nan|inf), and JSON"):
+            encode_request({"temperature": number})
+    assert json.loads(encode_request({"user": numpy.str_("u"), "stop": None})) == {"user": "u", "stop": None}
+
+
+def test_an_integer_of_thousands_of_digits_is_told_with_its_place() -> None:
+    with pytest.raises(UnencodableRequestError, match=r"^seed: .*4300 digits"):
+        encode_request({"seed": 10**5000})
