@@ -108,7 +108,9 @@ class _Growing:
             self.function = self.function or Call()
             self.function.add(ToolCallDelta(function=delta.function_call))
         if delta.annotations is not None:
-            self.annotations = [*(self.annotations or ()), *delta.annotations]
+            known, more = self.annotations or [], delta.annotations
+            # Some servers repeat the whole list in each delta.
+            self.annotations = list(more) if more[: len(known)] == known else [*known, *more]
         if choice.logprobs is not None:
             self._add_logprobs(choice.logprobs)
         if open and (vars(delta) or vars(choice)):
@@ -173,8 +175,14 @@ class _Growing:
         choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
         if self.more is not None:
             add_fields(message, merged(self.more[0]))
-            # A message beside the deltas says no more than they do.
-            add_fields(choice, {key: value for key, value in merged(self.more[1]).items() if key != "message"})
+            more = merged(self.more[1])
+            beside = more.pop("message", None)
+            if isinstance(beside, dict):
+                # A message beside the deltas, which is the whole, may have what they do not.
+                add_fields(
+                    message, {key: value for key, value in beside.items() if getattr(message, key, None) is None}
+                )
+            add_fields(choice, more)
         return choice
 
 

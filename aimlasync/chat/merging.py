@@ -1,8 +1,9 @@
 """Merges the fields of deltas that no struct declares, by the rules that servers' own clients follow.
 
 Text is joined, and what names or identifies something (an id, a type, a signature) keeps its last value. Items of lists
-are told apart by their `index`; without one, an item goes on with the last item of its kind. It works on plain values,
-without I/O. It may import `wire.pieces`.
+are told apart by their `index`; without one, an item goes on with the last item of its kind. What is at a URL, such as
+an image or a source, is there as a whole: another URL is another item, whatever the index says. It works on plain
+values, without I/O. It may import `wire.pieces`.
 """
 
 from __future__ import annotations
@@ -81,15 +82,24 @@ def _merge_lists(known: list[Any], more: list[Any]) -> None:
         begun = _begun(known, item) if isinstance(item, dict) else None
         if begun is None:
             known.append(_copied("", item))
+        elif _link(item):
+            # Said again, and not more of it.
+            begun.update({key: _copied(key, value) for key, value in item.items() if value not in (None, "")})
         else:
             merge(begun, item)
 
 
 def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
     """Return the item of a list that `item` goes on with."""
-    index = item.get("index")
+    index, link = item.get("index"), _link(item)
     for begun in reversed(known):
         if not isinstance(begun, dict):
+            continue
+        if link and index is None:
+            if _says(begun, item):
+                return begun
+            continue
+        if link and (_link(begun) or link) != link:
             continue
         differs = any(begun.get(name) and item.get(name) and begun[name] != item[name] for name in ("type", "id"))
         if index is not None:
@@ -106,6 +116,19 @@ def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
         else:
             return begun if any(_grows(begun.get(key), value) for key, value in item.items()) else None
     return None
+
+
+def _link(item: dict[str, Any]) -> str | None:
+    """Return the URL of what an item is: {"url": ...}, {"type": "image_url", "image_url": {"url": ...}}."""
+    for inside in (item, *item.values()):
+        if isinstance(inside, dict) and isinstance(url := inside.get("url"), str) and url:
+            return url
+    return None
+
+
+def _says(begun: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Whether an item says what is said already."""
+    return all(merged(begun.get(key)) == value for key, value in item.items())
 
 
 def _grows(before: Any, more: Any) -> bool:

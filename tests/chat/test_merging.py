@@ -208,6 +208,53 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
             },
         ),
         ([{"tool_calls": []}, {"content": "a", "tool_calls": []}], {"content": "a", "tool_calls": []}),
+        # One index for all images, each of which comes whole, and some twice.
+        (
+            [
+                {"images": [{"index": 0, "type": "image_url", "image_url": {"url": "a"}}]},
+                {"images": [{"index": 0, "type": "image_url", "image_url": {"url": "b"}}]},
+                {"images": [{"index": 0, "type": "image_url", "image_url": {"url": "a"}}]},
+                {"images": [{"index": 1, "url": "c", "alt": "see"}]},
+                {"images": [{"index": 1, "url": "c", "alt": "see"}]},
+            ],
+            {
+                "images": [
+                    {"index": 0, "type": "image_url", "image_url": {"url": "a"}},
+                    {"index": 0, "type": "image_url", "image_url": {"url": "b"}},
+                    {"index": 1, "url": "c", "alt": "see"},
+                ]
+            },
+        ),
+        # Sources without an index: what is said again is no other one, and one may be cited twice.
+        (
+            [
+                {"sources": [{"url": "a", "text": "x", "start": 1}]},
+                {"sources": [{"url": "a", "text": "x", "start": 1}, {"url": "b", "text": "y"}]},
+                {"sources": [{"url": "a", "text": "z", "start": 5}]},
+            ],
+            {
+                "sources": [
+                    {"url": "a", "text": "x", "start": 1},
+                    {"url": "b", "text": "y"},
+                    {"url": "a", "text": "z", "start": 5},
+                ]
+            },
+        ),
+        # Annotations of which each delta repeats those before.
+        (
+            [
+                {"annotations": [{"type": "url_citation", "url_citation": {"url": "a"}}]},
+                {"annotations": [{"type": "url_citation", "url_citation": {"url": u}} for u in ("a", "b")]},
+                {"annotations": [{"type": "file", "file": {"hash": "h"}}]},
+            ],
+            {
+                "annotations": [
+                    {"type": "url_citation", "url_citation": {"url": "a"}},
+                    {"type": "url_citation", "url_citation": {"url": "b"}},
+                    {"type": "file", "file": {"hash": "h"}},
+                ]
+            },
+        ),
     ],
 )
 def test_deltas_are_merged(deltas: list[dict[str, Any]], whole: dict[str, Any]) -> None:
@@ -265,3 +312,13 @@ def test_what_is_merged_does_not_change_the_pieces() -> None:
     assembler.add(second)
     assert first.to_dict() == before
     assert partial.choices[0].message.to_dict()["details"] == [{"index": 0, "text": "a"}]
+
+
+def test_a_message_beside_the_deltas_adds_what_they_do_not_say() -> None:
+    assembler = Assembler()
+    cited = [{"type": "url_citation", "url_citation": {"url": "u"}}]
+    for text in ("a", "b"):
+        assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": {"content": text}}]})))
+    beside = {"role": "assistant", "content": "ab", "annotations": cited, "images": [{"url": "i"}]}
+    assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": {}, "message": beside}]})))
+    assert assembler.whole().choices[0].to_dict() == {"index": 0, "message": beside}
