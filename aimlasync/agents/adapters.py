@@ -24,7 +24,7 @@ from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
-from aimlasync.responses.types import RUNNING, Response
+from aimlasync.responses.types import Response, has_failed, runs_on, why_not
 from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
 from aimlasync.wire.as_sent import sendable
@@ -195,8 +195,8 @@ class ResponsesAdapter:
         """Return the turn that a reply is."""
         turn = Turn(reply)
         turn.text, turn.refusal = reply.output_text, reply.refusal
-        if reply.status in ("failed", "cancelled", *RUNNING):
-            turn.failure = reply.error.message if reply.error is not None else f"its status is {reply.status}"
+        if has_failed(reply.status) or runs_on(reply.status):
+            turn.failure = why_not(reply) or f"its status is {reply.status}"
         elif reply.truncated:
             turn.truncation = "by an output cap"
         elif reply.status == "incomplete":

@@ -14,7 +14,7 @@ from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, no_answer
 from aimlasync.client.receive import ReadBody, decoded
 from aimlasync.responses import types as responses
-from aimlasync.responses.types import RUNNING, InputItemList, Response
+from aimlasync.responses.types import InputItemList, Response, runs_on
 from aimlasync.transport.base import LARGE_BODY, RawReply
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def response(attempt: Attempt) -> Response:
         except msgspec.DecodeError:
             pass
         else:
-            if reply.status not in (None, *RUNNING) and responses.is_answer(reply):
+            if not runs_on(reply.status) and responses.is_answer(reply):
                 reply.__dict__["info"] = attempt.info
                 if reply.error is not None:
                     # A response that failed is an answer, and what it says of that comes from where keys are echoed.

@@ -24,7 +24,7 @@ from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.as_sent import sendable
-from aimlasync.wire.base import Reply
+from aimlasync.wire.base import Reply, encode
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -242,6 +242,10 @@ class Models(RawAnswers):
                 known[1].__dict__["info"] = attempt.info
                 return known[1]
             models = receive.decoded(attempt, await attempt.response.read(), decode_models)
+            if not models.data and not {"data", "models"} & (body := models.to_dict()).keys():
+                from aimlasync.client.failures import no_answer
+
+                raise no_answer(attempt, models.raw or encode(body), "a body that lists no models")
             attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
             if tag is not None and fault("If-None-Match", tag) is None:

@@ -20,7 +20,16 @@ from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
-from aimlasync.responses.types import RUNNING, Response, decode_response, has_output, is_answer
+from aimlasync.responses.types import (
+    Response,
+    decode_response,
+    ended_well,
+    has_failed,
+    has_output,
+    is_answer,
+    runs_on,
+    why_not,
+)
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Unknown, decode, encode
 from aimlasync.wire.error_bodies import is_error, limit_status
@@ -106,9 +115,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         elif not piece.type and event in response_events.KINDS:
             # A gateway that says the type in the name of the event alone.
             self._take(encode({**body, "type": event}), "message")
-        elif isinstance(response, dict) and response.get("status") in _ENDS:
+        elif isinstance(response, dict) and (end := _end_of(response.get("status"))) is not None:
             # The end by another name, such as response.done.
-            self._take(encode({**body, "type": _ENDS[response["status"]]}), "message")
+            self._take(encode({**body, "type": end}), "message")
         elif piece.type:
             self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
@@ -126,7 +135,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
     def _take_whole(self, reply: Response, data: bytes) -> None:
         """Take in a whole response, from a server that does not stream."""
         self._unsaid = data
-        if reply.status in (None, *RUNNING) and not self._is_background:
+        if runs_on(reply.status) and not self._is_background:
             what = f"a response that is {reply.status or 'empty'}, not done"
             if reply.status is not None and reply.id:
                 what = f"{what}; client.responses.wait({reply.id!r}) waits for it"
@@ -167,8 +176,6 @@ _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
-_ENDS = {status: f"response.{status}" for status in ("completed", "failed", "incomplete")}
-_ENDS["cancelled"] = "response.completed"
 _BEGUN = (
     response_events.ResponseCreatedEvent,
     response_events.ResponseQueuedEvent,
@@ -176,12 +183,23 @@ _BEGUN = (
 )
 
 
+def _end_of(status: Any) -> str | None:
+    """Return the event by which a response with a status ends, None for one that runs on."""
+    if not isinstance(status, str):
+        return None
+    if status in ("incomplete", "failed"):
+        return f"response.{status}"
+    # One that was cancelled or has expired says so by its status.
+    return "response.completed" if ended_well(status) or has_failed(status) else None
+
+
 def _failure(response: Response) -> Any:
     """Return an error body of what a response that failed says of that."""
     if response.error is not None:
         return {"error": response.error.to_dict()}
-    details = response.incomplete_details
-    return response.to_dict() if details is None or not details.reason else {"error": {"code": details.reason}}
+    if (reason := why_not(response)) is not None:
+        return {"error": {"code": reason}}
+    return response.to_dict()
 
 
 def _says_something(piece: ResponseStreamEvent) -> bool:

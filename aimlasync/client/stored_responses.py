@@ -22,7 +22,7 @@ from aimlasync.config import Timeout
 from aimlasync.endpoints.paths import query_from, segment_of
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, NotFoundError, ResponseFailedError
 from aimlasync.headers import Headers
-from aimlasync.responses.types import InputItemList, Response
+from aimlasync.responses.types import InputItemList, Response, ended_well, why_not
 from aimlasync.wire.base import Object
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _JITTER = (0.75, 1.25)
 _MAX_FAILED_POLLS = 5
 # Statuses of an endpoint that has not this response, or has no such path.
 _NOT_HERE = (404, 405)
-_DONE_WELL = ("completed", "incomplete")
 
 
 class StoredResponses:
@@ -154,10 +153,9 @@ class StoredResponses:
             ended = None
         if ended is None:
             raise APITimeoutError(f"{_id_of(response)} has not ended within {timeout} s", phase="total")
-        if ended.status in _DONE_WELL:
+        if ended_well(ended.status):
             return ended
-        code, said = (None, None) if ended.error is None else (ended.error.code, ended.error.message)
-        why = said or code
+        code, why = None if ended.error is None else ended.error.code, why_not(ended)
         raise ResponseFailedError(
             f"{ended.id} ended as {ended.status}{f': {why}' if why else ''}", reply=ended, code=code, info=ended.info
         )
@@ -174,13 +172,15 @@ class StoredResponses:
                 # A response that was found says where it is.
                 latest = await self.retrieve(response if latest is None else latest)
                 failed = 0
-            except NotFoundError as error:
-                error.explain("it was not stored (store=True), was deleted, or has expired")
-                raise
             except AimlasyncError as error:
                 failed += 1
-                if not error.retryable or failed >= _MAX_FAILED_POLLS:
-                    raise
+                is_missing = isinstance(error, NotFoundError)
+                if failed < _MAX_FAILED_POLLS and (error.retryable or (is_missing and latest is not None)):
+                    # One that the server has told of may not be found at once wherever that looks for it.
+                    continue
+                if is_missing:
+                    error.explain("it was not stored (store=True), was deleted, or has expired")
+                raise
         return latest
 
     async def _page(self, response: str | Response, query: Mapping[str, Any], **options: Any) -> InputItemList:

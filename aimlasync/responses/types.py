@@ -188,7 +188,7 @@ class Response(Reply):
     @property
     def is_done(self) -> bool:
         """Whether the response has ended, well or not; False while one in the background is queued or in progress."""
-        return self.status not in RUNNING
+        return not runs_on(self.status)
 
     @property
     def truncated(self) -> bool:
@@ -243,8 +243,39 @@ def _text(part: Part) -> str:
     return said if isinstance(said, str) else ""
 
 
-RUNNING = ("queued", "in_progress")
-"""Statuses of a response that is not done."""
+# OpenAI's are the first two; the others are those of servers with job queues of their own.
+_RUNNING = frozenset(
+    ("queued", "in_progress", "pending", "processing", "running", "created", "cancelling", "canceling")
+)
+_FAILED = frozenset(("failed", "cancelled", "canceled", "expired"))
+_DONE_WELL = frozenset(("completed", "incomplete", "succeeded"))
+_BETWEEN = str.maketrans("- ", "__")
+
+
+def runs_on(status: str | None) -> bool:
+    """Whether a response is not done: by its status, or since it has none, which one with an output or error does."""
+    return status is None or _word(status) in _RUNNING
+
+
+def has_failed(status: str | None) -> bool:
+    """Whether a response ended without its answer: it failed, was cancelled or expired."""
+    return status is not None and _word(status) in _FAILED
+
+
+def ended_well(status: str | None) -> bool:
+    """Whether a response ended with its answer, if with one that a cap or a filter cut."""
+    return status is not None and _word(status) in _DONE_WELL
+
+
+def why_not(response: Response) -> str | None:
+    """Return why a response has no answer, or not all of it, in the words of the server; None where it says nothing."""
+    if response.error is not None and (said := response.error.message or response.error.code):
+        return said
+    return response.incomplete_details.reason if response.incomplete_details is not None else None
+
+
+def _word(status: str) -> str:
+    return status.lower().translate(_BETWEEN)
 
 
 def complete(response: Response, *, finished: bool, ended: str | None = None) -> None:
@@ -267,7 +298,7 @@ def complete(response: Response, *, finished: bool, ended: str | None = None) ->
         response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
         response.output_text = _text_of(response.output)
-    if response.status is None or (ended is not None and response.status in RUNNING):
+    if response.status is None or (ended is not None and runs_on(response.status)):
         if response.error is not None:
             response.status = "failed"
         elif response.incomplete_details is not None and ended != "failed":

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from aimlasync.wire.base import Json, Open, Reply, Wire, decode
 from aimlasync.wire.objects import json_hook
-from aimlasync.wire.reading import Place
+from aimlasync.wire.reading import Place, build
 
 
 class ModelInfo(Open, rename="camel"):
@@ -34,7 +34,9 @@ class ModelInfo(Open, rename="camel"):
 
 
 class Model(Reply):
-    """One model of a vendor's catalogue."""
+    """One model of a vendor's catalogue; `id` is its name where the server gives it no other id."""
+
+    DERIVED: ClassVar[frozenset[str]] = frozenset(("id",))
 
     id: str = ""
     object: str = "model"
@@ -64,6 +66,11 @@ class Model(Reply):
         """The largest output in tokens, None when the vendor does not state it."""
         return self.max_output_tokens or (self.info_.output_max if self.info_ is not None else None)
 
+    def settle(self) -> None:
+        if not self.id:
+            names = (vars(self).get(key) for key in ("model", "name", "slug"))
+            self.id = next((name for name in names if name and isinstance(name, str)), "")
+
     def named(self, name: str) -> bool:
         """Whether `name` is this model's id or one of its aliases, ignoring case."""
         return name.lower() in (self.id.lower(), *(alias.lower() for alias in self.aliases))
@@ -71,6 +78,8 @@ class Model(Reply):
 
 class ModelList(Reply):
     """A vendor's catalogue: iterate it, or read `.data`."""
+
+    DERIVED: ClassVar[frozenset[str]] = frozenset(("data",))
 
     object: str = "list"
     data: list[Model] = []
@@ -129,7 +138,7 @@ _account = msgspec.json.Decoder(_Account)
 
 
 def decode_models(raw: bytes) -> ModelList:
-    """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError."""
+    """Decode a catalogue, also a bare array, or one by the name "models" (Cohere). Raises msgspec.DecodeError."""
     raw = raw.removeprefix(BOM_UTF8)
     if raw.lstrip()[:1] == b"[":
         raw = b'{"data":%b}' % raw
@@ -139,6 +148,14 @@ def decode_models(raw: bytes) -> ModelList:
         models.json_place = raw
         for number, model in enumerate(models.data):
             _place(model, (raw, "data", number))
+    if not models.data and isinstance(listed := vars(models).get("models"), list):
+        models.data = [
+            build(model, Model, (raw, "models", number))
+            for number, model in enumerate(listed)
+            if isinstance(model, dict)
+        ]
+    for model in models.data:
+        model.settle()
     return models
 
 

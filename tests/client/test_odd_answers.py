@@ -11,6 +11,7 @@ import pytest
 from aimlasync import (
     AimlasyncError,
     APIResponseValidationError,
+    AuthenticationError,
     InsufficientCreditError,
     RateLimitError,
     Retry,
@@ -403,3 +404,18 @@ async def test_a_page_before_any_answer_asks_for_the_base_url() -> None:
             assert (await client.chat.completions.create(model="m", messages=[])).text == "yes"
             with pytest.raises(APIResponseValidationError, match=r"Welcome$"):
                 await client.chat.completions.create(model="m", messages=[])
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        ({"error": {"message": "no such key", "code": 401}}, AuthenticationError, "no such key"),
+        ({"detail": "not ready"}, APIResponseValidationError, "a body that lists no models: not ready"),
+        ({"ok": True}, APIResponseValidationError, "a body that lists no models"),
+    ],
+)
+async def test_what_is_no_catalogue_is_not_an_empty_one(body: Any, kind: Any, words: str) -> None:
+    script = Script([json.dumps(body).encode()], content_type="application/json", end="keep")
+    async with raw_server(script) as server, connect(server, retry=Retry(attempts=1)) as client:
+        with pytest.raises(kind, match=words):
+            await client.models.list()

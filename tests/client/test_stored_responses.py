@@ -24,7 +24,9 @@ from aimlasync import (
 )
 from aimlasync.headers import Fields
 from aimlasync.responses.events import ResponseTextDeltaEvent
+from aimlasync.responses.types import decode_response
 from aimlasync.simulator import Fault, Latency, Simulator
+from aimlasync.wire.base import encode
 from tests.support import virtual
 from tests.support.servers import Script, raw_server
 
@@ -359,6 +361,34 @@ def test_a_response_that_ended_without_an_answer_is_an_error_that_says_how(statu
     assert (error.reply.status, error.code, error.retryable) == (status, "server_error", False)
     assert error.info is not None
     assert len(answers.asked) == 1
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "running", "cancelling", "In-Progress", None])
+def test_a_response_that_runs_on_by_another_word_is_waited_for(status: Any) -> None:
+    found, answers = wait_for(state(status), state("queued"), state("succeeded", output_text="x"))
+    assert (found.status, found.output_text, len(answers.asked)) == ("succeeded", "x", 3)
+    assert (decode_response(encode(state(status))).is_done, found.is_done) == (False, True)
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "Incomplete"])
+def test_a_status_is_the_same_in_capitals(status: str) -> None:
+    found, _ = wait_for(state(status, output_text="x"))
+    assert (found.status, found.output_text) == (status, "x")
+
+
+def test_why_a_response_failed_is_told_by_its_details_too() -> None:
+    error, _ = wait_for(state("failed", incomplete_details={"reason": "content_filter"}))
+    assert str(error) == "resp_1 ended as failed: content_filter"
+
+
+def test_a_response_that_was_just_made_may_not_be_found_at_once() -> None:
+    missing = {"HTTP": 404, "error": {"message": "no such response"}}
+    made = decode_response(encode(state("queued")))
+    found, answers = wait_for(dict(missing), dict(missing), state("completed"), given=made)
+    assert (found.status, len(answers.asked)) == ("completed", 3)
+    error, answers = wait_for(*(dict(missing) for _ in range(9)), given=made)
+    assert isinstance(error, NotFoundError)
+    assert ("has expired" in str(error), len(answers.asked)) == (True, 5)
 
 
 def test_a_response_that_the_server_has_not_is_an_error_with_the_likely_reasons() -> None:

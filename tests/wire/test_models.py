@@ -105,6 +105,17 @@ def test_list_without_models_is_empty(body: bytes) -> None:
     assert list(decode_models(body)) == []
 
 
+def test_a_list_by_another_name_is_read_and_a_name_is_an_id_where_there_is_no_other() -> None:
+    # Cohere, Ollama
+    body = {"models": [{"name": "command"}, "x", {"name": "llama", "model": "llama:8b", "id": ""}, {"slug": "s"}]}
+    models = decode_models(raw(body))
+    assert [model.id for model in models] == ["command", "llama:8b", "s"]
+    assert models.to_dict() == {"models": body["models"]}
+    assert models.data[0].to_dict() == {"name": "command"}
+    both = decode_models(raw({"data": [{"id": "a", "name": "A"}, {"name": "b"}], "models": body["models"]}))
+    assert [model.id for model in both] == ["a", "b"]
+
+
 def test_one_broken_entry_costs_only_itself() -> None:
     broken = {**AIML, "info": "none", "aliases": None, "tags": 3, "context_window": "many"}
     models = decode_models(raw({"data": [None, "x", broken, {**BYTESPIKE, "context_window": "128000"}]}))
