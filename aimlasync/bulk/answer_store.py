@@ -15,21 +15,20 @@ import msgspec
 from aimlasync.bulk.journal.record import Facts, Record, decode_record
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.store import DirectoryStore, Store
+from aimlasync.wire.canonical_json import canonical
 
 __all__ = ["DirectoryStore", "Store", "key_of", "record_for", "scope_of"]
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def scope_of(task: Mapping[str, Any], base_url: str) -> bytes:
     """Return what all rows of a task have in common in their keys: how it is asked and judged, and by whom."""
-    return blake2b(_encode((task, base_url)), digest_size=16).digest()
+    return blake2b(canonical((task, base_url)), digest_size=16).digest()
 
 
 def key_of(scope: bytes, request: Request) -> str:
     """Return the key of a request: 32 hexadecimal digits, the same in every process."""
     digest = blake2b(scope, digest_size=16)
-    digest.update(_encode((request.api, request.body)))
+    digest.update(canonical((request.api, request.body)))
     return digest.hexdigest()
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-import msgspec
-
 from aimlasync.client.call import Call
 from aimlasync.endpoints.providers import Api
+from aimlasync.wire.canonical_json import canonical
 from aimlasync.wire.json_text import plain
 from aimlasync.wire.request_body import encode_request
 
@@ -31,8 +30,6 @@ _STATE = ("background", "conversation", "previous_response_id", "prompt", "store
 _CALLERS_TOOLS = ("custom", "function")
 # Bytes of a body whose key is made in a thread: hashing more would hold the event loop for milliseconds.
 _LARGE = 256 * 2**10
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def is_free_of_state(body: Mapping[str, Any]) -> bool:
@@ -67,8 +64,8 @@ async def keys_of(api: Api, call: Call, *, family: str | None, structured: str |
         base_url = target.upstream.endpoint.base_url
         place = (family or base_url, target.url.removeprefix(base_url))
         digest = blake2b(_FORMAT, digest_size=16)
-        digest.update(_encode((api, place, structured if structured in ("tool", "json_object", "text") else None)))
-        digest.update(_encode(_versions({**target.upstream.headers, **call.headers})))
+        digest.update(canonical((api, place, structured if structured in ("tool", "json_object", "text") else None)))
+        digest.update(canonical(_versions({**target.upstream.headers, **call.headers})))
         digest.update(asked)
         keys.append(digest.hexdigest())
     return keys
@@ -86,4 +83,4 @@ def _digest(body: Mapping[str, Any]) -> bytes:
         for name, value in plain(encode_request(body)).items()
         if name not in _NO_MATTER and not (name in ("stream", *_STATE) and not value)
     }
-    return blake2b(_encode(asked), digest_size=32).digest()
+    return blake2b(canonical(asked), digest_size=32).digest()

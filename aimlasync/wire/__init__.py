@@ -4,6 +4,7 @@ It may import `headers`, `info` and `errors`.
 
     base          the base of all structs, which keeps fields that it does not declare
     json_text     JSON in and out
+    canonical_json   JSON by which equal requests are found
     objects       objects that no struct describes
     reading       reads JSON into structs where a field is unknown or has another type
     undeclared    makes structs of a value, and keeps the fields that they do not declare

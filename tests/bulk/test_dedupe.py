@@ -51,9 +51,11 @@ def test_what_is_identical_is_decided_by_the_body_and_not_by_its_order_or_name()
         Request(custom_id="a", api="responses", body=body),
         Request(custom_id="a", api="chat", body={**body, "temperature": 1}),
         Request(custom_id="a", api="chat", body={**body, "n": None}),
+        Request(custom_id="a", api="chat", body={**body, "tools": [{"properties": {"b": {}, "a": {}}}]}),
+        Request(custom_id="a", api="chat", body={**body, "tools": [{"properties": {"a": {}, "b": {}}}]}),
     ]
     assert digest_of(same[0]) == digest_of(same[1])
-    assert len({digest_of(each) for each in [*same, *others]}) == 4
+    assert len({digest_of(each) for each in [*same, *others]}) == 6
 
 
 @given(st.lists(st.sampled_from("abcdef")))

@@ -20,7 +20,13 @@ from aimlasync.bulk.journal.disk import read_at
 from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
 from aimlasync.bulk.journal.manifest import JournalError, add_facts, claim, facts_of, release
 
-JOB = {"input": "sha256:abc", "model": "gpt-a", "prompt": {"system": "Sort.", "temperature": 0.5}, "labels": ["a", "b"]}
+JOB: dict[str, Any] = {
+    "input": "sha256:abc",
+    "model": "gpt-a",
+    "prompt": {"system": "Sort.", "temperature": 0.5},
+    "labels": ["a", "b"],
+}
+JOB["form"] = {"properties": {"reason": {}, "label": {}}}
 MADE = {"aimlasync": "journal", "version": 2, "job": JOB, "facts": {"rows": 3}}
 LINE = b'{"id":"i","custom_id":"row-1"}\n'
 
@@ -54,7 +60,7 @@ def test_it_is_one_line_of_json_for_the_owner_alone_beside_an_empty_journal(path
 
 def test_the_same_job_finds_all_as_it_was_and_facts_may_differ(path: Path) -> None:
     make(path)
-    again = {"labels": ("a", "b"), **{key: JOB[key] for key in ("prompt", "model", "input")}}
+    again = {"labels": ("a", "b"), **{key: JOB[key] for key in ("form", "prompt", "model", "input")}}
     release(claim(str(path), job=again, facts={"rows": 9}, restart=False, write=os.write, sync=os.fsync))
     assert json.loads(beside(path).read_bytes()) == MADE
     assert path.read_bytes() == LINE
@@ -76,6 +82,11 @@ def test_the_same_job_finds_all_as_it_was_and_facts_may_differ(path: Path) -> No
             {"input": 1, "model": 2, "prompt": {}, "labels": 3},
             'model: was "gpt-a", is 2; labels: was ["a","b"], is 3; and 2 more; choose',
         ),
+        (
+            {"form": {"properties": {"label": {}, "reason": {}}}},
+            'form.properties: was ["reason","label"], is ["label","reason"]; choose',
+        ),
+        ({"form": {"properties": {"reason": {}}}}, "form.properties.label: was {}, is not there; choose"),
         ({"prompt": {}}, 'prompt.system: was "Sort.", is not there; prompt.temperature: was 0.5, is not there; choose'),
     ],
 )

@@ -14,6 +14,7 @@ from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.content import contents_of
 from aimlasync.bulk.tasks.prompt import PromptError
 from aimlasync.bulk.tasks.request import Request, is_body, line_id
 from aimlasync.bulk.tasks.result import Result
@@ -277,3 +278,12 @@ def test_a_record_is_what_its_line_is_read_as(decode: Any, body: str) -> None:
     line = encode_record(record)
     assert b"\n" not in line
     assert decode_record(line) == record
+
+
+def test_a_request_that_asks_for_its_fields_in_another_order_is_another() -> None:
+    def content(*names: str, **more: Any) -> str:
+        schema = {"type": "object", "properties": {name: {} for name in names}}
+        return contents_of(["body"])(row(body={"tools": [schema], **more}))
+
+    assert content("reason", "answer") != content("answer", "reason")
+    assert content("reason", "answer", a=1, b=2) == content("reason", "answer", b=2, a=1)

@@ -40,6 +40,11 @@ class Ticket(msgspec.Struct):
     team: str
 
 
+def schema_of(*names: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    return {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+
+
 class Held:
     """A transport that sends when it is told to, and counts."""
 
@@ -210,12 +215,15 @@ async def test_what_does_not_decide_the_answer_makes_no_other_request(more: dict
         {"temperature": 1},
         {"cache": False},
         {"store": True},
+        {"response_format": schema_of("answer", "reason")},
     ],
 )
 async def test_what_may_decide_the_answer_makes_another_request(more: dict[str, Any], sim: Simulator) -> None:
     async with client_of(sim, Memory()) as client:
-        await client.chat.completions.create(**ASKED)
-        assert not (await client.chat.completions.create(**{**ASKED, **more})).info.cached
+        # A model reasons first, or answers first, as the order of the properties says.
+        asked = {**ASKED, "response_format": schema_of("reason", "answer")}
+        await client.chat.completions.create(**asked)
+        assert not (await client.chat.completions.create(**{**asked, **more})).info.cached
     assert len(sim.ledger) == 2
 
 

@@ -1,6 +1,6 @@
 """Identical requests share one call.
 
-Two requests are identical when they are encoded alike, their names aside. One pass over the input finds which come more
+Two requests are identical when they are equal but for their names. One pass over the input finds which come more
 than once (`Repeats`); only the answers of those are held, so memory grows with them and not with the input. A failure
 that asking again would not mend is shared in one run, since it may be paid for; after any other the next identical row
 asks again. Imports tasks and the journal; the calls are made by whoever is given.
@@ -22,13 +22,12 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result, reply_of
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import AnswerError
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
+from aimlasync.wire.canonical_json import canonical
 
 
 def digest_of(request: Request) -> str:
     """Return what two requests have in common when they ask the same."""
-    return blake2b(_encode((request.api, request.body)), digest_size=16).hexdigest()
+    return blake2b(canonical((request.api, request.body)), digest_size=16).hexdigest()
 
 
 class Repeats:

@@ -20,6 +20,7 @@ import msgspec
 from aimlasync.bulk.journal.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
 from aimlasync.bulk.journal.disk import sync as disk_sync
 from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
+from aimlasync.wire.canonical_json import PROPERTIES
 
 VERSION = 2
 
@@ -279,8 +280,10 @@ def _unknown(path: str, state: str) -> JournalError:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested keys become dotted ones."""
+    """Nested keys become dotted ones; the properties of a schema have their order too."""
     if isinstance(value, dict) and value:
+        if name.rpartition(".")[2] == PROPERTIES:
+            yield name, list(value)
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else key)
     else:

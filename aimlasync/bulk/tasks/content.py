@@ -10,14 +10,13 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
 from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.wire.canonical_json import canonical
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
 _AS_THEY_ARE = frozenset((str, dict, list))
 # To copy a digest that is begun takes less time than to begin one with a size of its own.
 _begun = blake2b(digest_size=12).copy
@@ -28,8 +27,8 @@ _NAMES = frozenset(("custom_id", "id"))
 def contents_of(columns: Sequence[str]) -> Callable[[Row], str]:
     """Return a function that gives the digest of a row's values in `columns`, of which there must be one.
 
-    The order of members within a value does not count. A row that has none of them is a request that is written
-    without the line around it: then it is all of the row.
+    The order of members within a value does not count, but for the properties of a schema. A row that has none of the
+    columns is a request that is written without the line around it: then it is all of the row.
     """
     # Of one column `itemgetter` gives no tuple.
     find = itemgetter(*columns) if len(columns) > 1 else lambda fields: (fields[columns[0]],)
@@ -45,7 +44,7 @@ def contents_of(columns: Sequence[str]) -> Callable[[Row], str]:
                 values = [value if type(value) in _AS_THEY_ARE else as_text(value) for value in values]
                 break
         digest = _begun()
-        digest.update(_encode(values))
+        digest.update(canonical(values))
         return digest.hexdigest()
 
     return content_of
