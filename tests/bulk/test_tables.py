@@ -72,6 +72,15 @@ def test_every_format_comes_back(name: str, packing: str, tmp_path: Path) -> Non
     assert row.fields == {"n": "1" if is_text else 1, "t": "=1+1", "x": nested, "z": nothing, "label": "x,y"}
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.parquet"])
+def test_a_table_with_a_nul_can_be_read_again(name: str, tmp_path: Path) -> None:
+    labelled(tmp_path, "in.jsonl", b'{"t":"a\\u0000\\"b"}\n', name)
+    with closing(open_source(str(tmp_path / name))) as source:
+        (row,) = source
+    # CSV has no way to say it.
+    assert row.fields["t"] == ('a\ufffd"b' if name in ("out.csv", "out.tsv") else 'a\0"b')
+
+
 def test_a_list_without_rows_is_a_list(tmp_path: Path) -> None:
     assert labelled(tmp_path, "in.jsonl", b'{"n":1}\n{"n":2}\n', "out.json") == (
         b'[\n{"n":1,"label":"x,y"},\n{"n":2,"label":null}\n]\n'

@@ -30,7 +30,7 @@ class DelimitedTable:
         self._between = dialect.delimiter + dialect.pad
         self._line_end = dialect.line_end
         self._safe = safe
-        special = f'{re.escape(dialect.delimiter)}"\\n\\r'
+        special = f'{re.escape(dialect.delimiter)}"\\n\\r\\0'
         # Behind a padded delimiter blanks are no part of a value, so one that begins with them has quotes.
         self._needs_quotes = re.compile(f"^ |[{special}]" if dialect.pad else f"[{special}]").search
         if dialect.has_mark:
@@ -50,7 +50,10 @@ class DelimitedTable:
     def _cell(self, text: str) -> str:
         if self._safe:
             text = safe_text(text)
-        return '"' + text.replace('"', '""') + '"' if self._needs_quotes(text) else text
+        if not self._needs_quotes(text):
+            return text
+        # CSV cannot say a NUL: a reader takes a file that has one for no text, or ends the value there.
+        return '"' + text.replace('"', '""').replace("\0", "\ufffd") + '"'
 
 
 def safe_text(text: str) -> str:
