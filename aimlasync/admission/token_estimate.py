@@ -1,6 +1,6 @@
 """How many tokens a request will take, guessed from its size before it is sent.
 
-It is arithmetic without a tokenizer and without I/O, and imports nothing of this library. The estimate of the input is
+It is arithmetic without a tokenizer and without I/O, and imports `cost.tokens` alone. The estimate of the input is
 the size of the body times a ratio that is learned from answers. The estimate of the output is the 80th percentile of
 recent outputs, or the request's own cap where that is lower. The units are those that the server reports and limits:
 some servers report credits instead of tokens. The ratio is the quotient of two moving averages, not the average of
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from aimlasync.cost.tokens import MAX_TOKENS
+
 # English text is about four bytes a token.
 _FIRST_RATIO = 0.25
 _FIRST_OUTPUT = 256.0
@@ -21,8 +23,6 @@ _FULL = 8
 _RECENT_OUTPUTS = 64
 # The percentile is computed anew after so many answers, and after each of the first ones.
 _SORT_EVERY = 8
-# A larger number is no count of tokens, and would spoil the estimates for long.
-_MAX_TOKENS = 10**9
 
 
 class _Learned:
@@ -72,7 +72,7 @@ class Estimator:
         """
         learned = self._models.get(model, _NOTHING)
         if max_output is not None and max_output > 0 and (max_output < learned.output or in_full):
-            return body_bytes * learned.ratio + min(max_output, _MAX_TOKENS)
+            return body_bytes * learned.ratio + min(max_output, MAX_TOKENS)
         return body_bytes * learned.ratio + learned.output
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: float | None, completion_tokens: float | None) -> None:
@@ -84,7 +84,7 @@ class Estimator:
                 self._models.popitem(last=False)
         elif len(self._models) > 1:
             self._models.move_to_end(model)
-        if prompt_tokens is not None and 0 < prompt_tokens <= _MAX_TOKENS and body_bytes > 0:
+        if prompt_tokens is not None and 0 < prompt_tokens <= MAX_TOKENS and body_bytes > 0:
             # A plain mean at first, so that the first answer replaces the guess; a moving average afterwards.
             weight = _WEIGHT
             if learned.bodies < _FULL:
@@ -93,7 +93,7 @@ class Estimator:
             learned.body += (body_bytes - learned.body) * weight
             learned.prompt += (prompt_tokens - learned.prompt) * weight
             learned.ratio = learned.prompt / learned.body
-        if completion_tokens is not None and 0 < completion_tokens <= _MAX_TOKENS:
+        if completion_tokens is not None and 0 < completion_tokens <= MAX_TOKENS:
             learned.recent.append(completion_tokens)
             learned.outputs += 1
             if learned.outputs < _SORT_EVERY or learned.outputs % _SORT_EVERY == 0:

@@ -18,8 +18,9 @@ from aimlasync.headers import amount
 if TYPE_CHECKING:
     from aimlasync.responses.types import ResponseUsage
 
-# A larger number is no count of tokens; the bound also keeps the arithmetic finite.
-MAX_TOKENS = 10**12
+MAX_TOKENS = 10**9
+"""A larger number is no count of tokens, such as one below zero in 32 bits. No reply has a hundredth of it, and one
+that was believed would use up a cap, or spoil estimates for long."""
 
 # Source: xAI, "Cost tracking".
 _TICKS_PER_USD = 10**10

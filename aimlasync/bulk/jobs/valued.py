@@ -1,6 +1,6 @@
 """Fills in the cost and tokens of a row where the server states none: cost by a price, tokens by the text's length.
 
-Arithmetic on one result. It may import results, records and prices.
+Arithmetic on one result. It may import results, records, usages and prices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import msgspec
 
 from aimlasync.bulk.journal.record import Facts
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.cost.prices import Price
+from aimlasync.chat.types import Usage
+from aimlasync.cost.prices import Price, cost
+from aimlasync.cost.tokens import tokens_of
 
 # Bytes of a token: mostly some four of English, fewer of other languages and of code.
 _BYTES = 4
@@ -27,12 +29,21 @@ def complete(facts: Facts, result: Result, prices: Mapping[str, Price]) -> None:
         facts.guess_in = result.calls * (len(_encode(result.request.body)) // _BYTES + 1)
         facts.guess_out = result.calls * (len((result.text or "").encode()) // _BYTES + 1)
     elif facts.cost_usd is None and prices:
-        facts.cost_usd = cost_of(prices.get(result.request.model), facts.tokens_in, facts.tokens_out or 0)
+        facts.cost_usd = _cost_of(prices.get(result.request.model), result)
         facts.at_price = facts.cost_usd is not None
 
 
-def cost_of(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:
-    """Return US dollars, None for a price that is not known."""
-    if price is None or price.input is None or price.output is None:
-        return None
-    return tokens_in * price.input + tokens_out * price.output
+def _cost_of(price: Price | None, result: Result) -> float | None:
+    """Return the US dollars of all calls of a row, as a budget counts them; None where those of one are not known."""
+    usages = result.usages
+    known = [tokens for usage in usages if (tokens := tokens_of(usage)) is not None]
+    taken = result.tokens_in or 0, result.tokens_out or 0
+    if taken != (sum(tokens[0] for tokens in known), sum(tokens[1] for tokens in known)):
+        # Another process made the calls, and said of those before the last how many tokens they took in all.
+        usages = [Usage(prompt_tokens=taken[0], completion_tokens=taken[1])]
+    total = 0.0
+    for usage in usages:
+        if (usd := cost(price, usage)) is None:
+            return None
+        total += usd
+    return total

@@ -6,7 +6,7 @@ of. Imports the replies of both endpoints and the rows of an input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -22,7 +22,9 @@ from aimlasync.responses.types import Response, decode_response
 from aimlasync.structured.answer_text import answer_text
 
 if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
     from aimlasync.info import Info
+    from aimlasync.responses.types import ResponseUsage
 
 Reply = ChatCompletion | Response
 """The reply of either endpoint."""
@@ -71,6 +73,8 @@ class Result(msgspec.Struct, eq=False):
     """As the vendor states, summed over all answered calls; None when one of them has no price."""
     shared_with: str | None = None
     """The custom_id of an identical request whose call answered this one too, or IN_STORE."""
+    earlier: tuple[Usage | ResponseUsage | None, ...] = ()
+    """What the paid calls of this process took whose reply is not `reply`."""
 
     @property
     def custom_id(self) -> str:
@@ -106,6 +110,11 @@ class Result(msgspec.Struct, eq=False):
         return answer_text(reply)
 
     @property
+    def usages(self) -> Sequence[Usage | ResponseUsage | None]:
+        """What each of the paid calls took that this process made."""
+        return self.earlier if self.reply is None else (*self.earlier, self.reply.usage)
+
+    @property
     def info(self) -> Info | None:
         """The info of the last call."""
         error, reply = self.error, self.reply
@@ -137,12 +146,15 @@ class Result(msgspec.Struct, eq=False):
             is_first = self.reply is None and self.tokens_in is None
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
+            self.earlier += (spent.usage,)
             self._add_cost(cost, is_first=is_first)
 
     def count(self, reply: Reply) -> None:
         """Set the reply of another call, and add its attempts, tokens and cost."""
-        self.reply, self.error = reply, None
+        before, self.reply, self.error = self.reply, reply, None
         info = reply.info
+        if before is not None and not before.info.cached:
+            self.earlier += (before.usage,)
         if info.cached:
             self.shared_with = IN_STORE
             return
