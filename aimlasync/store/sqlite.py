@@ -64,9 +64,9 @@ class SQLiteStore:
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
     power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else is
-    not written to for a minute; one on a read-only or a full disk is only read; one that was deleted is made again.
-    Raises ValueError for a URL, for a file of another program or of a newer version of this one, and for bounds of
-    zero.
+    not written to for a minute, nor read where even that must wait; one on a read-only or a full disk is only read; one
+    that was deleted is made again. Raises ValueError for a URL, for a file of another program or of a newer version of
+    this one, and for bounds of zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
@@ -91,8 +91,8 @@ class SQLiteStore:
         self._until_sweep = 0
         # Why the file can only be read, and when that was seen.
         self._unwritable: tuple[str, float] | None = None
-        # The time at which another process had held the file for too long.
-        self._locked_at = float("-inf")
+        # The times at which another process had held the file for too long: to write to it, and even to read it.
+        self._locked_at = self._held_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.path!r})"
@@ -138,6 +138,7 @@ class SQLiteStore:
         return await asyncio.wrap_future(future)
 
     def _work(self, work: Callable[..., T], given: tuple[Any, ...]) -> T:
+        self._check_held(self._held_at)
         try:
             self._leave_deleted()
             if self._connection is None:
@@ -145,7 +146,7 @@ class SQLiteStore:
                 self._file = _file_at(self.path)
             return work(self._connection, *given)
         except sqlite3.Error as error:
-            self._note_lock(error)
+            self._note_lock(error, reading=self._connection is None or work == self._read)
             damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             said = f"{self.path}: {error}" + ("; delete it, and it is made again" if damaged else "")
         raise OSError(said)
@@ -164,9 +165,15 @@ class SQLiteStore:
             _not_to_close.append(self._connection)
             self._connection = None
 
-    def _note_lock(self, error: sqlite3.Error) -> None:
+    def _note_lock(self, error: sqlite3.Error, *, reading: bool = False) -> None:
         if _code(error) == sqlite3.SQLITE_BUSY:
             self._locked_at = protocol.now()
+            if reading:
+                self._held_at = self._locked_at
+
+    def _check_held(self, at: float) -> None:
+        if 0 <= protocol.now() - at < _PAUSE:
+            raise OSError(f"{self.path}: another process held it for {_BUSY:g} s a moment ago")
 
     def _connect(self) -> sqlite3.Connection:
         self._unwritable = None
@@ -269,8 +276,7 @@ class SQLiteStore:
     def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None]) -> None:
         if self._unwritable is not None:
             raise OSError(f"{self.path}: it can only be read ({self._unwritable[0]})")
-        if 0 <= protocol.now() - self._locked_at < _PAUSE:
-            raise OSError(f"{self.path}: another process held it for {_BUSY:g} s a moment ago")
+        self._check_held(self._locked_at)
         # At once: a reader that becomes a writer later may be refused.
         connection.execute("BEGIN IMMEDIATE")
         try:

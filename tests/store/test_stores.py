@@ -293,6 +293,29 @@ async def test_a_file_that_another_process_holds_is_read_and_waited_for_once(
     await store.close()
 
 
+async def test_a_file_that_cannot_even_be_read_is_waited_for_once(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    path = tmp_path / "answers.sqlite"
+    store = SQLiteStore(path)
+    await store.put(KEYS[0], b"kept")
+    await store.close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(OSError, match="locked"):
+        await store.get(KEYS[:1])
+    holder.close()
+    # Each call of a job would wait for it in turn, and nothing be sent meanwhile.
+    for work in (store.get(KEYS[:1]), store.put(KEYS[0], b"new")):
+        with pytest.raises(OSError, match="a moment ago"):
+            await work
+    clock[0] += 60
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    await store.close()
+
+
 async def test_reads_do_not_fail_where_their_times_cannot_be_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
