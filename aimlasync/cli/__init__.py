@@ -6,7 +6,9 @@ command needs it. Exit codes: 0 done · 1 the job or call failed · 2 wrong use 
 by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
 
     bulk, chat, classify, export, models, report, simulate   one command each (`export` has `merge` too)
-    options         what all commands share: options, the client, and errors as one line
+    options         kinds of values, and what several commands take
+    server          which server is asked, and the client for it
+    errors          what goes wrong, as one line and an exit code
     job_options     the options that `bulk` and `classify` share
     workers_option  --workers: worker processes, and what Ctrl-C does to them
     worker_process  how one of them is started
@@ -33,10 +35,10 @@ from aimlasync.cli.bulk import bulk
 from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
 from aimlasync.cli.ctrl_c import exit_code, signals_interrupt
+from aimlasync.cli.errors import one_line_errors
 from aimlasync.cli.export import export, merge
 from aimlasync.cli.help import exit_codes
 from aimlasync.cli.models import models
-from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
 from aimlasync.cli.simulate import simulate
 from aimlasync.cli.terminal import attached, warnings_said

@@ -23,6 +23,7 @@ from aimlasync.bulk.output.tables import is_journal_path
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_request_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
+from aimlasync.cli.errors import WrongUseError
 from aimlasync.cli.files import (
     FORMATS,
     check_outputs,
@@ -37,18 +38,9 @@ from aimlasync.cli.files import (
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
-from aimlasync.cli.options import (
-    FileName,
-    ModelChoice,
-    Where,
-    WrongUseError,
-    find_server,
-    model_options,
-    refuse_unused,
-    structured_option,
-    where_options,
-)
+from aimlasync.cli.options import FileName, refuse_unused, structured_option
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.cli.server import ModelChoice, Where, find_server, model_options, where_options
 from aimlasync.cli.workers_option import worker_processes
 from aimlasync.config import Structured
 

@@ -12,15 +12,8 @@ import click
 from aimlasync import run
 from aimlasync.bulk.output.streams import check_stream
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.cli.options import (
-    ModelChoice,
-    Where,
-    WrongUseError,
-    find_server,
-    model_options,
-    open_client,
-    where_options,
-)
+from aimlasync.cli.errors import WrongUseError
+from aimlasync.cli.server import ModelChoice, Where, find_server, model_options, open_client, where_options
 from aimlasync.cli.terminal import say, say_how_to_end
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream

@@ -29,6 +29,7 @@ from aimlasync.bulk.tasks.images import check_image_columns
 from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
+from aimlasync.cli.errors import WrongUseError
 from aimlasync.cli.files import (
     FORMATS,
     check_outputs,
@@ -44,21 +45,9 @@ from aimlasync.cli.files import (
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
-from aimlasync.cli.options import (
-    NO_KEY,
-    FileName,
-    ModelChoice,
-    Server,
-    Where,
-    WrongUseError,
-    find_server,
-    has_key,
-    model_options,
-    refuse_unused,
-    structured_option,
-    where_options,
-)
+from aimlasync.cli.options import FileName, refuse_unused, structured_option
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.cli.server import NO_KEY, ModelChoice, Server, Where, find_server, has_key, model_options, where_options
 from aimlasync.cli.terminal import say
 from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured

@@ -11,7 +11,8 @@ from aimlasync.bulk.output.layout import RESULTS
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.cli.files import FORMATS, excel_option, reading_options
-from aimlasync.cli.options import FileName, counted, overwrite_option
+from aimlasync.cli.options import FileName, overwrite_option
+from aimlasync.cli.terminal import counted
 
 _RESULTS = ", ".join(RESULTS)
 

@@ -31,7 +31,8 @@ from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.cli.options import WrongUseError, with_options
+from aimlasync.cli.errors import WrongUseError
+from aimlasync.cli.options import with_options
 from aimlasync.cli.terminal import say_how_to_end
 from aimlasync.cli.worker_process import PART
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from aimlasync.cli.options import WrongUseError
+from aimlasync.cli.errors import WrongUseError
 
 _TOPIC = "aimlasync.help.topic"
 

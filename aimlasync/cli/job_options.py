@@ -20,16 +20,8 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, EveryModel
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.cli.options import (
-    Duration,
-    FileName,
-    Number,
-    WholeNumber,
-    WrongUseError,
-    overwrite_option,
-    refuse_unused,
-    with_options,
-)
+from aimlasync.cli.errors import WrongUseError
+from aimlasync.cli.options import Duration, FileName, Number, WholeNumber, overwrite_option, refuse_unused, with_options
 from aimlasync.errors import AimlasyncError
 from aimlasync.store import Store, open_store
 

@@ -21,8 +21,8 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import shown_label
 from aimlasync.bulk.tasks.result import Flaw
 from aimlasync.cli import terminal
-from aimlasync.cli.options import counted, one_line
 from aimlasync.cli.quality_tables import MAX_LINES, NAME, glyph, quality_facts, quality_tables
+from aimlasync.cli.terminal import counted, one_line
 from aimlasync.errors import AimlasyncError
 
 _WIDTH = 80

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.cli.options import Where, find_server, open_client, where_options
+from aimlasync.cli.server import Where, find_server, open_client, where_options
 from aimlasync.cli.terminal import printable
 from aimlasync.wire.models import Model, ModelList
 

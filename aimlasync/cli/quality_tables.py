@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.cli.options import counted
-from aimlasync.cli.terminal import printable
+from aimlasync.cli.terminal import counted, printable
 
 # Greatest width of names at the side and at the head of a table, and most lines of a table.
 NAME = 24

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from aimlasync.cli.errors import CommandError, WrongUseError
 from aimlasync.cli.job_options import JobOptions
-from aimlasync.cli.options import CommandError, Server, WrongUseError
+from aimlasync.cli.server import Server
 from aimlasync.quota.protocol import QuotaDownError
 
 # Seconds between two looks for a Redis that may be starting, too: half a minute, with those that connecting takes.

@@ -13,8 +13,10 @@ from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.ctrl_c import starting
+from aimlasync.cli.errors import CommandError, WrongUseError
 from aimlasync.cli.job_options import JobOptions
-from aimlasync.cli.options import CommandError, Server, WrongUseError, counted
+from aimlasync.cli.server import Server
+from aimlasync.cli.terminal import counted
 from aimlasync.endpoints.providers import AIMLAPI
 from aimlasync.store import DirectoryStore, SQLiteStore
 

@@ -15,7 +15,8 @@ from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
-from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
+from aimlasync.cli.errors import WrongUseError
+from aimlasync.cli.options import FileName, overwrite_option
 
 
 @click.command(

@@ -34,11 +34,13 @@ from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import ProgressDisplay
+from aimlasync.cli.errors import advised
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.job_summary import duration
-from aimlasync.cli.options import Server, advised, counted, one_line, open_client
 from aimlasync.cli.quota_option import reach, redis_quota
 from aimlasync.cli.ray_option import RayCluster
+from aimlasync.cli.server import Server, open_client
+from aimlasync.cli.terminal import counted, one_line
 from aimlasync.cli.workers_option import own_part, run_part
 
 SOME_FAILED = 3

@@ -13,7 +13,8 @@ import click
 
 from aimlasync import run
 from aimlasync.cli.ctrl_c import on_interrupt
-from aimlasync.cli.options import CommandError, Number, WholeNumber, WrongUseError
+from aimlasync.cli.errors import CommandError, WrongUseError
+from aimlasync.cli.options import Number, WholeNumber
 
 if TYPE_CHECKING:
     from aimlasync.config import Mode

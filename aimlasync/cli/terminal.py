@@ -216,3 +216,14 @@ def _abandon(stream: Any) -> None:
             os.dup2(devnull, stream.fileno())
         finally:
             os.close(devnull)
+
+
+def one_line(text: str, max_length: int = 300) -> str:
+    """Return a server's message as one line without control characters."""
+    text = printable(" ".join(text.split())).rstrip(".")
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

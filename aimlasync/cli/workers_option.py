@@ -36,8 +36,9 @@ from aimlasync.bulk.workers.child import RUN, Worker, orders_of
 from aimlasync.bulk.workers.money import MORE, NONE
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
+from aimlasync.cli.errors import WrongUseError
 from aimlasync.cli.job_options import JobOptions, priced
-from aimlasync.cli.options import Server, WrongUseError, open_client
+from aimlasync.cli.server import Server, open_client
 from aimlasync.cli.worker_process import PART, WorkerProcess
 from aimlasync.client.pipeline import import_for_failures
 from aimlasync.quota.protocol import QuotaDownError
