@@ -14,6 +14,7 @@ by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 
     worker_process  how one of them is started
     ray_option      --ray: a Ray cluster
     quota_option    --quota: limits that commands keep together through Redis
+    job             a job as a command asks for it
     run_job         runs a job: Ctrl-C, progress, the summary, the exit code
     help            `--help` in topics of one screen, and what was meant by a misspelt word
     display         what is on the screen while a job runs

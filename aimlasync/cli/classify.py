@@ -6,7 +6,6 @@ so: this is for a first look, and no other command does it. It may import bulk a
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 
 import click
@@ -44,8 +43,9 @@ from aimlasync.cli.files import (
     said_text,
 )
 from aimlasync.cli.help import TopicCommand
+from aimlasync.cli.job import AskedJob
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
-from aimlasync.cli.options import FileName, refuse_unused, structured_option
+from aimlasync.cli.options import FileName, Names, refuse_unused, structured_option, with_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.server import NO_KEY, ModelChoice, Server, Where, find_server, has_key, model_options, where_options
 from aimlasync.cli.terminal import say
@@ -54,6 +54,65 @@ from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
+# The prompt of a row that is judged by its text.
+_TEXT_ALONE = "{text}"
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that say what is asked about a row, and what may be answered."""
+
+    labels: str | None
+    schema: str | None
+    structured: Structured
+    multi: bool
+    ordinal: bool
+    few_shot: str | None
+    confidence: bool
+    text: str | None
+    images: tuple[str, ...]
+    prompt: str | None
+    system: str | None
+    id_column: str | None
+
+    def check(self) -> None:
+        """Raise WrongUseError for options that do not go together."""
+        if self.labels is not None and self.schema is not None:
+            raise WrongUseError("--labels or --schema, not both; a schema names its labels in an enum")
+        if self.labels is None and self.schema is None:
+            raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
+        if self.schema is not None and self.multi:
+            raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
+        if self.ordinal and (self.schema is not None or self.multi):
+            raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
+
+
+question_options = with_options(
+    [
+        click.option("--labels", metavar="A,B,C", help="The labels, in a form explained below, or @FILE."),
+        click.option(
+            "--schema", type=FileName(), metavar="FILE", help="Instead of labels: a JSON schema or module:Type."
+        ),
+        structured_option,
+        click.option("--multi", is_flag=True, help="Each row gets all labels that apply."),
+        click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first."),
+        click.option(
+            "--few-shot", type=FileName(), metavar="FILE", help="Examples to show: a table of texts and labels."
+        ),
+        click.option(
+            "--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities."
+        ),
+        click.option(
+            "--text", metavar="COLUMN", help="The column to judge. Default: text, or the only one with prose."
+        ),
+        image_option,
+        click.option("--prompt", metavar="TEMPLATE", help="The user message: {text}, {any column}; or @FILE."),
+        click.option("--system", metavar="TEMPLATE", help="The system message, in place of the built-in one."),
+        id_option,
+    ],
+    "question",
+    Question,
+)
+"""The options that say what is asked about a row, and what may be answered."""
 
 
 @click.command(
@@ -66,18 +125,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
     """,
 )
 @click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
-@click.option("--labels", metavar="A,B,C", help="The labels, in a form explained below, or @FILE.")
-@click.option("--schema", type=FileName(), metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
-@structured_option
-@click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
-@click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first.")
-@click.option("--few-shot", type=FileName(), metavar="FILE", help="Examples to show: a table of texts and labels.")
-@click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
-@click.option("--text", metavar="COLUMN", help="The column to judge. Default: text, or the only one with prose.")
-@image_option
-@click.option("--prompt", metavar="TEMPLATE", help="The user message: {text}, {any column}; or @FILE.")
-@click.option("--system", metavar="TEMPLATE", help="The system message, in place of the built-in one.")
-@id_option
+@question_options
 @click.option(
     "-o",
     "--output",
@@ -90,7 +138,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy, F1, confusion.")
-@click.option("--columns", metavar="A,B,C", help="Columns of the output, as in export --help.")
+@click.option("--columns", type=Names(), metavar="A,B,C", help="Columns of the output, as in export --help.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
 @reading_options
 @job_options
@@ -98,25 +146,14 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @where_options
 def classify(
     files: tuple[str, ...],
-    labels: str | None,
-    schema: str | None,
-    multi: bool,
-    ordinal: bool,
-    few_shot: str | None,
-    confidence: bool,
-    text: str | None,
-    images: tuple[str, ...],
-    prompt: str | None,
-    system: str | None,
-    id_column: str | None,
+    question: Question,
     output: str,
     format_: Format | None,
     label_column: str,
     gold: str | None,
-    columns: str | None,
+    columns: list[str] | None,
     excel: bool,
     no_simulate: bool,
-    structured: Structured,
     reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
@@ -125,76 +162,58 @@ def classify(
     """Run `aimlasync classify`."""
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
-    if labels is not None and schema is not None:
-        raise WrongUseError("--labels or --schema, not both; a schema names its labels in an enum")
-    if labels is None and schema is None:
-        raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
-    if schema is not None and multi:
-        raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
-    if ordinal and (schema is not None or multi):
-        raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
-    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
+    question.check()
+    prompt, system = said_text(question.prompt, "--prompt"), said_text(question.system, "--system")
+    question = msgspec.structs.replace(question, prompt=prompt, system=system)
     refuse_unused(
-        label_column="names the column of --labels; a schema has names of its own" if labels is None else None,
+        label_column="names the column of --labels; a schema has names of its own" if question.labels is None else None,
     )
-    names = None if labels is None else read_labels(labels, multi=multi)
-    form = None if schema is None else load_form(file_name(schema))
+    names = None if question.labels is None else read_labels(question.labels, multi=question.multi)
+    form = None if question.schema is None else load_form(file_name(question.schema))
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
     if unasked:
         where = msgspec.structs.replace(where, simulate=True)
     server = find_server(where, choice.model)
-    if confidence:
+    if question.confidence:
         _check_confidence(server)
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     said, output = output, output_here(output)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
-        sample = source.sample(1 if text is not None else SAMPLE)
-        template = prompt or "{text}"
-        named = Prompt(system or "", template, may_be_fixed=True, fills_system=system is not None).columns()
-        needed = [name for name in named if name != "text"]
-        column = None
-        if text is not None or ("text" in named and (not images or "text" in source.columns)):
-            column = text_column(source.columns, sample, text, source.name)
-        elif len(needed) == 1 and not images:
-            column = needed[0]
-        if "text" not in named and column not in named:
-            refuse_unused(text=f"{column}: the prompt names no such column; leave it out")
+        text, shown = _text_columns(question, source)
+        shots = []
+        if question.few_shot is not None:
+            label = None if names is None else gold or label_column
+            shots = read_shots(
+                file_name(question.few_shot), text=text if shown else text or "text", label=label, columns=shown
+            )
         task = ClassifyTask(
             labels=names,
             form=form,
             model=server.model,
             endpoint=choice.endpoint,
-            prompt=template,
-            system=system,
-            text=column,
-            images=images,
-            multi=multi,
-            ordinal=ordinal,
-            shots=[]
-            if few_shot is None
-            else read_shots(
-                file_name(few_shot),
-                text=column if needed else column or "text",
-                label=None if names is None else gold or label_column,
-                columns=needed,
-            ),
-            confidence=confidence,
-            id_column=id_column,
-            structured=structured,
+            prompt=question.prompt or _TEXT_ALONE,
+            system=question.system,
+            text=text,
+            images=question.images,
+            multi=question.multi,
+            ordinal=question.ordinal,
+            shots=shots,
+            confidence=question.confidence,
+            id_column=question.id_column,
+            structured=question.structured,
         )
         task.name = source.name
         task.check_columns(source.columns)
-        check_image_columns(images, source.columns, source.name)
-        added = _added(source, task, label_column, confidence=confidence)
+        check_image_columns(question.images, source.columns, source.name)
+        added = _added(source, task, label_column, confidence=question.confidence)
         if gold is not None:
             if not task.labels:
                 raise WrongUseError("--gold compares labels, and the schema has no field with an enum")
             check_gold_labels(source, gold, quality_of_job(task.identity()))
-        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
-        if wanted is not None and not to_file:
+        if columns is not None and not to_file:
             raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
         written = format_of_path(output) or format_of_stream(source)
         check_format(output, written, excel=excel)
@@ -204,25 +223,18 @@ def classify(
         options = flags.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
             say(f"aimlasync: {_UNASKED}", "bold")
-        title = f"classify {os.path.basename(source.name)}"
-        models = {server.model}
+        asked = AskedJob(
+            command="classify",
+            source=source,
+            task=task,
+            options=options,
+            flags=flags,
+            server=server,
+            models={server.model},
+        )
         if to_file or flags.dry_run:
             code = run(
-                run_to_file(
-                    title,
-                    source,
-                    task,
-                    options,
-                    flags,
-                    server,
-                    output,
-                    columns=wanted,
-                    add=added,
-                    errors=errors,
-                    models=models,
-                    excel=excel,
-                    workers=workers,
-                )
+                run_to_file(asked, output, columns=columns, add=added, errors=errors, excel=excel, workers=workers)
             )
         else:
             with (
@@ -230,9 +242,27 @@ def classify(
                 row_writer(out, source, added, written, output, excel=excel) as write,
             ):
                 rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
-                code = run(run_to_stream(title, rows, options, flags, server, models=models))
+                code = run(run_to_stream(asked, rows))
     if code:
         raise SystemExit(code)
+
+
+def _text_columns(question: Question, source: Source) -> tuple[str | None, list[str]]:
+    """Return the column that is judged, if one is, and those that the prompt names beside it."""
+    text, images = question.text, question.images
+    sample = source.sample(1 if text is not None else SAMPLE)
+    template = question.prompt or _TEXT_ALONE
+    fills_system = question.system is not None
+    named = Prompt(question.system or "", template, may_be_fixed=True, fills_system=fills_system).columns()
+    beside = [name for name in named if name != "text"]
+    column = None
+    if text is not None or ("text" in named and (not images or "text" in source.columns)):
+        column = text_column(source.columns, sample, text, source.name)
+    elif len(beside) == 1 and not images:
+        column = beside[0]
+    if "text" not in named and column not in named:
+        refuse_unused(text=f"{column}: the prompt names no such column; leave it out")
+    return column, beside
 
 
 def _added(source: Source, task: ClassifyTask, label_column: str, *, confidence: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from aimlasync.bulk.output.layout import RESULTS
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.cli.files import FORMATS, excel_option, reading_options
-from aimlasync.cli.options import FileName, overwrite_option
+from aimlasync.cli.options import FileName, Names, overwrite_option
 from aimlasync.cli.terminal import counted
 
 _RESULTS = ", ".join(RESULTS)
@@ -47,6 +47,7 @@ _RESULTS = ", ".join(RESULTS)
 @click.option("--id", "id_", metavar="COLUMN", help="The column of FILE that names the rows; by default the job's.")
 @click.option(
     "--columns",
+    type=Names(),
     metavar="A,B,C",
     help="What to write, in this order. Default: the columns of FILE, answer (or label), error.",
 )
@@ -61,7 +62,7 @@ def export(
     format_: Format | None,
     inputs: tuple[str, ...],
     id_: str | None,
-    columns: str | None,
+    columns: list[str] | None,
     gold: str | None,
     only_done: bool,
     reading: Reading,
@@ -75,7 +76,7 @@ def export(
         format=format_,
         source=inputs or None,
         reading=reading,
-        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        columns=columns,
         only_done=only_done,
         id=id_,
         gold=gold,

@@ -68,6 +68,14 @@ class FileName(click.types.StringParamType):
         return super().convert(value, param, ctx)
 
 
+class Names(click.types.StringParamType):
+    """Names with commas between them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the names as a list."""
+        return [name.strip() for name in value.split(",")]
+
+
 def with_options(
     options: Sequence[Callable[[F], F]], name: str, struct: type[msgspec.Struct]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -17,11 +17,9 @@ import click
 from aimlasync.bulk.api import run
 from aimlasync.bulk.input.remote import UnreachableError
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.jobs.journaled import JournaledRows
-from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.jobs.stop_rules import is_to_come_back
 from aimlasync.bulk.jobs.streamed import StreamedRows
@@ -30,16 +28,17 @@ from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.progress.totals import BY_THE_DAY, CapName
 from aimlasync.bulk.tasks.classification import ClassifyTask
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+from aimlasync.bulk.tasks.tasks import EmptyTextError
 from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import ProgressDisplay
 from aimlasync.cli.errors import advised
+from aimlasync.cli.job import AskedJob
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.job_summary import duration
 from aimlasync.cli.quota_option import reach, redis_quota
 from aimlasync.cli.ray_option import RayCluster
-from aimlasync.cli.server import Server, open_client
+from aimlasync.cli.server import open_client
 from aimlasync.cli.terminal import counted, one_line
 from aimlasync.cli.workers_option import own_part, run_part
 
@@ -90,27 +89,22 @@ class JobView:
 
 
 async def run_to_file(
-    title: str,
-    source: Source,
-    task: Task,
-    options: Options,
-    flags: JobOptions,
-    server: Server,
+    asked: AskedJob,
     output: str,
     *,
     columns: Sequence[str] | None = None,
     add: Mapping[str, str] | None = None,
     excel: bool = False,
     errors: Target | None = None,
-    models: set[str],
     workers: WorkerProcesses | None = None,
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
+    source, flags, server = asked.source, asked.flags, asked.server
     shared = redis_quota(flags, server)
     if (mine := own_part()) is not None:
-        return await run_part(*mine, source, task, options, flags, server, models=models, shared=shared)
+        return await run_part(*mine, asked, shared=shared)
     await reach(shared)
-    view = JobView(title, flags.progress, stdout_is_rows=False)
+    view = JobView(asked.title, flags.progress, stdout_is_rows=False)
     # Before signal handlers are set, because Ray sets its own.
     cluster = None if flags.ray is None else RayCluster(flags, server, output, shared=shared)
     with on_interrupt(view.interrupt), tempfile.TemporaryDirectory() as scratch:
@@ -128,21 +122,20 @@ async def run_to_file(
                     stack.push_async_callback(quota.close)
                 opened = open_client(server, limits=flags.limits, quota=quota, store=store)
                 client = await stack.enter_async_context(opened)
-                prices = await flags.prices(client, models)
-                options = priced(options, prices)
+                options = priced(asked.options, await flags.prices(client, asked.models))
                 far = len(source.paths) if source.may_wait else 0
                 view.progress.reading(source.size + size_of(output, f"{output}.journal"), far)
                 if workers is not None:
                     workers.note = view.progress.note
                 answerer = None
                 if cluster is not None:
-                    answerer = await stack.enter_async_context(cluster.open(task))
+                    answerer = await stack.enter_async_context(cluster.open(asked.task))
                     view.progress.note(f"asking through {cluster.description}")
                 summary = await run(
                     client,
                     source,
                     output,
-                    task=task,
+                    task=asked.task,
                     options=options,
                     columns=columns,
                     add=add,
@@ -177,13 +170,12 @@ async def run_to_file(
     return _exit_code(summary, view, flags)
 
 
-async def run_to_stream(
-    title: str, rows: StreamedRows, options: Options, flags: JobOptions, server: Server, *, models: set[str]
-) -> int:
+async def run_to_stream(asked: AskedJob, rows: StreamedRows) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
+    flags, server = asked.flags, asked.server
     shared = redis_quota(flags, server)
     await reach(shared)
-    view = JobView(title, flags.progress, stdout_is_rows=True)
+    view = JobView(asked.title, flags.progress, stdout_is_rows=True)
     with on_interrupt(view.interrupt):
         try:
             async with AsyncExitStack() as stack:
@@ -193,8 +185,8 @@ async def run_to_stream(
                     stack.push_async_callback(quota.close)
                 opened = open_client(server, limits=flags.limits, quota=quota, store=flags.kept_answers())
                 client = await stack.enter_async_context(opened)
-                prices = await flags.prices(client, models)
-                job = Job(rows, priced(options, prices), LocalRunner(client))
+                options = priced(asked.options, await flags.prices(client, asked.models))
+                job = Job(rows, options, LocalRunner(client))
                 view.begin(job)
                 await job.run()
         finally:

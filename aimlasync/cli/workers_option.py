@@ -28,17 +28,15 @@ from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.child import RUN, Worker, orders_of
 from aimlasync.bulk.workers.money import MORE, NONE
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.errors import WrongUseError
+from aimlasync.cli.job import AskedJob
 from aimlasync.cli.job_options import JobOptions, priced
-from aimlasync.cli.server import Server, open_client
+from aimlasync.cli.server import open_client
 from aimlasync.cli.worker_process import PART, WorkerProcess
 from aimlasync.client.pipeline import import_for_failures
 from aimlasync.quota.protocol import QuotaDownError
@@ -108,18 +106,7 @@ def _most_rows(files: Sequence[str], format_: Format | None, *, enough: int) -> 
     return rows
 
 
-async def run_part(
-    part: Shard,
-    address: str,
-    source: Source,
-    task: Task,
-    options: Options,
-    flags: JobOptions,
-    server: Server,
-    *,
-    models: set[str],
-    shared: Callable[[], Any] | None = None,
-) -> int:
+async def run_part(part: Shard, address: str, asked: AskedJob, *, shared: Callable[[], Any] | None = None) -> int:
     """Run this process as a worker, whose limits are those of `shared` or its parent's, and return the exit code."""
     worker: Worker | None = None
     messages: list[str] = []
@@ -145,6 +132,7 @@ async def run_part(
         if worker is not None:
             worker.was_told = True
 
+    flags = asked.flags
     quota = ServedQuota(address, hear=on_message)
     leases = quota if shared is None else shared()
     limits = flags.limits
@@ -153,10 +141,17 @@ async def run_part(
         link = await quota.connect()
         orders = await orders_of(link, part)
         held, store = leases if limits.is_rated else None, flags.kept_answers()
-        async with open_client(server, limits=limits, quota=held, store=store) as client:
-            options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
+        async with open_client(asked.server, limits=limits, quota=held, store=store) as client:
+            options = priced(asked.options, await flags.prices(client, asked.models))
             worker = Worker(
-                client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
+                client,
+                asked.source,
+                asked.task,
+                replace(options, concurrency=limits.concurrency),
+                part=part,
+                orders=orders,
+                quota=quota,
+                durability=flags.durability,
             )
             try:
                 worker.was_told = "signal" in messages
