@@ -25,7 +25,7 @@ from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.images import MARK, Image
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool
-from aimlasync.endpoints.endpoint import is_loopback
+from aimlasync.endpoints.urls import is_loopback
 from aimlasync.wire.base import encode
 
 try:

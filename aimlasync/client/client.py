@@ -35,9 +35,11 @@ from aimlasync.config import (
     priority_of,
 )
 from aimlasync.cost.budget import Budget
-from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.keys import KeySource
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 from aimlasync.endpoints.statistics import EndpointStatistics
+from aimlasync.endpoints.urls import proxy_secrets
 from aimlasync.headers import Headers, keyless
 from aimlasync.resilience.hedging import Hedge, Hedging
 from aimlasync.resilience.retry import Retry

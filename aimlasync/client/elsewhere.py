@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Mapping
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.config import Limits
-from aimlasync.endpoints.endpoint import Endpoint, KeySource, Secret, default_endpoints
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.keys import KeySource, Secret
 from aimlasync.transport.base import RawReply
 from aimlasync.wire.redaction import Secrets
 

@@ -3,6 +3,9 @@
 It may import `admission`, `resilience` and what lies below them.
 
     endpoint          a base URL with its key and limits, as the user gives it
+    environment       whose keys and URLs the environment has, and to which hosts a key of it may be sent
+    keys              API keys, held so that they do not show
+    urls              base URLs and proxies that users give, checked: http:// is for loopback
     providers         the vendors: paths, models, and the parameters that each model takes
     translate         a request for one vendor, rewritten for another
     paths             paths and queries that callers give, checked and quoted

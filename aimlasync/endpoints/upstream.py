@@ -21,7 +21,8 @@ from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits, Mode, Priority
 from aimlasync.endpoints.account_limits import AccountLimits
-from aimlasync.endpoints.endpoint import Endpoint, sent_key
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.keys import sent_key
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics

@@ -17,9 +17,11 @@ from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Call
 from aimlasync.config import Limits, Timeout
-from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.keys import Secret
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
 from aimlasync.endpoints.upstream import Upstream
+from aimlasync.endpoints.urls import is_loopback
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,

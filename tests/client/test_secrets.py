@@ -32,7 +32,7 @@ from aimlasync import (
     bulk,
     relay,
 )
-from aimlasync.endpoints.endpoint import Secret
+from aimlasync.endpoints.keys import Secret
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport
