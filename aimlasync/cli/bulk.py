@@ -35,6 +35,7 @@ from aimlasync.cli.files import (
     is_file,
     open_input,
     output_here,
+    output_option,
     reading_options,
     said_text,
 )
@@ -101,14 +102,7 @@ question_options = with_options(
     """,
 )
 @click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=FileName(),
-    metavar="PATH",
-    default="-",
-    help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...).",
-)
+@output_option("The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...).")
 @click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @question_options
 @click.option("--columns", type=Names(), metavar="A,B,C", help="Columns of a table, as in export --help.")

@@ -21,11 +21,11 @@ from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import check_format, format_of_stream
 from aimlasync.bulk.progress.quality import quality_of_job
-from aimlasync.bulk.tasks.answer_schema import load_form
+from aimlasync.bulk.tasks.answer_schema import Form, load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.images import check_image_columns
-from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
+from aimlasync.bulk.tasks.labels import GRAMMAR, Labels, read_labels
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.errors import WrongUseError
@@ -38,6 +38,7 @@ from aimlasync.cli.files import (
     is_file,
     open_input,
     output_here,
+    output_option,
     reading_options,
     row_writer,
     said_text,
@@ -51,7 +52,7 @@ from aimlasync.cli.server import NO_KEY, ModelChoice, Server, Where, find_server
 from aimlasync.cli.terminal import say
 from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
-from aimlasync.endpoints.providers import AIMLAPI, refusal
+from aimlasync.endpoints.providers import AIMLAPI, Api, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 # The prompt of a row that is judged by its text.
@@ -84,6 +85,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
             raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
         if self.ordinal and (self.schema is not None or self.multi):
             raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
+
+    def answers(self) -> tuple[Labels | None, Form | None]:
+        """Return the labels to choose from, or the form of an answer, as they are written or from their file."""
+        if self.labels is not None:
+            return read_labels(self.labels, multi=self.multi), None
+        return None, load_form(file_name(self.schema or ""))
 
 
 question_options = with_options(
@@ -126,14 +133,7 @@ question_options = with_options(
 )
 @click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
 @question_options
-@click.option(
-    "-o",
-    "--output",
-    type=FileName(),
-    metavar="PATH",
-    default="-",
-    help="A table, by extension .csv, .xlsx, ...; makes a run resumable.",
-)
+@output_option("A table, by extension .csv, .xlsx, ...; makes a run resumable.")
 @click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
@@ -168,8 +168,7 @@ def classify(
     refuse_unused(
         label_column="names the column of --labels; a schema has names of its own" if question.labels is None else None,
     )
-    names = None if question.labels is None else read_labels(question.labels, multi=question.multi)
-    form = None if question.schema is None else load_form(file_name(question.schema))
+    answers = question.answers()
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
@@ -182,32 +181,7 @@ def classify(
     workers = worker_processes(flags, files, format_) if to_file else None
     said, output = output, output_here(output)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
-        text, shown = _text_columns(question, source)
-        shots = []
-        if question.few_shot is not None:
-            label = None if names is None else gold or label_column
-            shots = read_shots(
-                file_name(question.few_shot), text=text if shown else text or "text", label=label, columns=shown
-            )
-        task = ClassifyTask(
-            labels=names,
-            form=form,
-            model=server.model,
-            endpoint=choice.endpoint,
-            prompt=question.prompt or _TEXT_ALONE,
-            system=question.system,
-            text=text,
-            images=question.images,
-            multi=question.multi,
-            ordinal=question.ordinal,
-            shots=shots,
-            confidence=question.confidence,
-            id_column=question.id_column,
-            structured=question.structured,
-        )
-        task.name = source.name
-        task.check_columns(source.columns)
-        check_image_columns(question.images, source.columns, source.name)
+        task = _task(question, answers, source, server.model, choice.endpoint, label=gold or label_column)
         added = _added(source, task, label_column, confidence=question.confidence)
         if gold is not None:
             if not task.labels:
@@ -245,6 +219,48 @@ def classify(
                 code = run(run_to_stream(asked, rows))
     if code:
         raise SystemExit(code)
+
+
+def _task(
+    question: Question,
+    answers: tuple[Labels | None, Form | None],
+    source: Source,
+    model: str,
+    endpoint: Api,
+    *,
+    label: str,
+) -> ClassifyTask:
+    """Return the task, whose columns are there; `label` is that of the labels in a file of examples."""
+    labels, form = answers
+    text, beside = _text_columns(question, source)
+    shots = []
+    if question.few_shot is not None:
+        shots = read_shots(
+            file_name(question.few_shot),
+            text=text if beside else text or "text",
+            label=None if labels is None else label,
+            columns=beside,
+        )
+    task = ClassifyTask(
+        labels=labels,
+        form=form,
+        model=model,
+        endpoint=endpoint,
+        prompt=question.prompt or _TEXT_ALONE,
+        system=question.system,
+        text=text,
+        images=question.images,
+        multi=question.multi,
+        ordinal=question.ordinal,
+        shots=shots,
+        confidence=question.confidence,
+        id_column=question.id_column,
+        structured=question.structured,
+    )
+    task.name = source.name
+    task.check_columns(source.columns)
+    check_image_columns(question.images, source.columns, source.name)
+    return task
 
 
 def _text_columns(question: Question, source: Source) -> tuple[str | None, list[str]]:

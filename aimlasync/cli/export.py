@@ -10,7 +10,7 @@ from aimlasync.bulk.output.export import export as write_table
 from aimlasync.bulk.output.layout import RESULTS
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.cli.files import FORMATS, excel_option, reading_options
+from aimlasync.cli.files import FORMATS, excel_option, output_option, reading_options
 from aimlasync.cli.options import FileName, Names, overwrite_option
 from aimlasync.cli.terminal import counted
 
@@ -27,14 +27,7 @@ _RESULTS = ", ".join(RESULTS)
     """,
 )
 @click.argument("journal", type=FileName(), metavar="JOURNAL")
-@click.option(
-    "-o",
-    "--output",
-    type=FileName(),
-    metavar="PATH",
-    default="-",
-    help="A table, by extension .csv, .xlsx, .parquet, ...; - is stdout.",
-)
+@output_option("A table, by extension .csv, .xlsx, .parquet, ...; - is stdout.")
 @click.option("--format", "format_", type=FORMATS, help="The format of the output; by default from its name.")
 @click.option(
     "--input",

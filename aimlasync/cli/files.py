@@ -32,7 +32,7 @@ from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.errors import WrongUseError
-from aimlasync.cli.options import with_options
+from aimlasync.cli.options import F, FileName, with_options
 from aimlasync.cli.terminal import say_how_to_end
 from aimlasync.cli.worker_process import PART
 
@@ -49,6 +49,11 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise WrongUseError(f"--delimiter {value!r}: write one character, or tab")
     return delimiter
+
+
+def output_option(what: str) -> Callable[[F], F]:
+    """Return -o, whose help is `what` it may name; it is stdout where nothing is said."""
+    return click.option("-o", "--output", type=FileName(), metavar="PATH", default="-", help=what)
 
 
 excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: a byte order mark, and no formulas.")

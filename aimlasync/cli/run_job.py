@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from typing import Any
 
 import click
 
+from aimlasync import AsyncClient
 from aimlasync.bulk.api import run
 from aimlasync.bulk.input.remote import UnreachableError
 from aimlasync.bulk.input.rows import InputError
@@ -41,6 +43,7 @@ from aimlasync.cli.ray_option import RayCluster
 from aimlasync.cli.server import open_client
 from aimlasync.cli.terminal import counted, one_line
 from aimlasync.cli.workers_option import own_part, run_part
+from aimlasync.store import Store
 
 SOME_FAILED = 3
 GO_ON = "run the same command to go on"
@@ -116,12 +119,8 @@ async def run_to_file(
             async with AsyncExitStack() as stack:
                 # A cluster's processes keep answers themselves.
                 store = None if cluster is not None else flags.kept_answers()
-                quota = None
-                if shared is not None and cluster is None:
-                    quota = shared()
-                    stack.push_async_callback(quota.close)
-                opened = open_client(server, limits=flags.limits, quota=quota, store=store)
-                client = await stack.enter_async_context(opened)
+                leases = None if cluster is not None else shared
+                client = await stack.enter_async_context(_client(asked, leases, store))
                 options = priced(asked.options, await flags.prices(client, asked.models))
                 far = len(source.paths) if source.may_wait else 0
                 view.progress.reading(source.size + size_of(output, f"{output}.journal"), far)
@@ -172,19 +171,13 @@ async def run_to_file(
 
 async def run_to_stream(asked: AskedJob, rows: StreamedRows) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
-    flags, server = asked.flags, asked.server
-    shared = redis_quota(flags, server)
+    flags = asked.flags
+    shared = redis_quota(flags, asked.server)
     await reach(shared)
     view = JobView(asked.title, flags.progress, stdout_is_rows=True)
     with on_interrupt(view.interrupt):
         try:
-            async with AsyncExitStack() as stack:
-                quota = None
-                if shared is not None:
-                    quota = shared()
-                    stack.push_async_callback(quota.close)
-                opened = open_client(server, limits=flags.limits, quota=quota, store=flags.kept_answers())
-                client = await stack.enter_async_context(opened)
+            async with _client(asked, shared, flags.kept_answers()) as client:
                 options = priced(asked.options, await flags.prices(client, asked.models))
                 job = Job(rows, options, LocalRunner(client))
                 view.begin(job)
@@ -194,6 +187,15 @@ async def run_to_stream(asked: AskedJob, rows: StreamedRows) -> int:
     summary = job.summary()
     view.progress.summary(summary)
     return _exit_code(summary, view, flags)
+
+
+@asynccontextmanager
+async def _client(asked: AskedJob, shared: Callable[[], Any] | None, store: Store | None) -> AsyncIterator[AsyncClient]:
+    """Open the client of a job, with the limits of the quota that `shared` makes, where there is one."""
+    async with AsyncExitStack() as stack:
+        quota = None if shared is None else await stack.enter_async_context(shared())
+        opened = open_client(asked.server, limits=asked.flags.limits, quota=quota, store=store)
+        yield await stack.enter_async_context(opened)
 
 
 def size_of(*paths: str) -> int:
