@@ -103,7 +103,6 @@ def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
             instructions.append(text)
         elif role == "assistant" and message.get("tool_calls"):
             prompt_tokens += len(_encode(message["tool_calls"])) // 4
-        request.tool_output = text if role == "tool" else None
     request.instructions = "\n".join(instructions)
     conversation = read_messages(messages, validate=validate)
     request.turn, request.results = conversation.turn, conversation.results
@@ -144,7 +143,6 @@ def _read_responses(request: SimRequest, vendor: Vendor, stored: StoredResponses
             request.text = text
         elif kind == "message" and item.get("role") in ("system", "developer"):
             instructions.append(text)
-        request.tool_output = text if kind == "function_call_output" else None
     request.instructions = "\n".join(instructions)
     conversation = read_items(items, validate=validate)
     request.turn, request.results = conversation.turn, conversation.results

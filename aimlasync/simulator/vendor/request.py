@@ -39,8 +39,6 @@ class SimRequest(msgspec.Struct, kw_only=True):
     """The last user message."""
     instructions: str = ""
     """System and developer messages, and `instructions`."""
-    tool_output: str | None = None
-    """The tool's result, when the last message is one."""
     turn: int = 0
     """The number of the model's turns before this one."""
     results: list[Result] = msgspec.field(default_factory=list)
