@@ -18,7 +18,7 @@ import pytest
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
 from aimlasync.bulk.report import Report, ReportError, collect, render
 from aimlasync.bulk.report.charts import TimeAxis, duration
-from aimlasync.bulk.report.facts import Histogram, Spans, Timeline
+from aimlasync.bulk.report.times import Histogram, Spans, Timeline
 
 START = 1_772_658_000.0
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -6,6 +6,7 @@ messages are all that others wrote, and each of them is escaped.
 asked   what the job asked, from its manifest
 fields  what answers in a form say
 facts   reads the journal
+times   when rows were worked on, and how long they took
 failure_words  failures in words, and what to do
 charts  draws inline SVG
 markup  tables, bars, numbers

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from aimlasync.bulk.report.facts import Histogram
+from aimlasync.bulk.report.times import Histogram
 
 # Least distance of two axis labels in percent: "00:00:00" at 360 px of page.
 _APART: Final = 21.0

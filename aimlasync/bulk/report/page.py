@@ -21,8 +21,9 @@ from aimlasync._version import __version__
 from aimlasync.bulk.report import charts
 from aimlasync.bulk.report import markup as m
 from aimlasync.bulk.report.charts import Bar, Html, TimeAxis, duration
-from aimlasync.bulk.report.facts import MOST_ATTEMPTS, Column, Report
+from aimlasync.bulk.report.facts import MOST_ATTEMPTS, Report
 from aimlasync.bulk.report.first_page import first_page
+from aimlasync.bulk.report.times import Column
 
 _TAG = re.compile("<[^>]*>")
 
