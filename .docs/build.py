@@ -3,10 +3,12 @@
 
     pip install -e '.[docs]' && python .docs/build.py
 
-Every warning is an error. The pages are laid out in `.docs/pages` first, since the front page and CONTRIBUTING stand
-where GitHub shows them. A page of the reference names a public module, whose docstrings are read and not imported.
+Every warning is an error. The menu lists the guide's pages as its index does. The pages are laid out in `.docs/pages`
+first, since the front page and CONTRIBUTING stand where GitHub shows them. A page of the reference names a public
+module, whose docstrings are read and not imported.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -46,6 +48,9 @@ MODULES = {
     "aimlasync.simulator": "the simulated vendors",
     "aimlasync.sse": "a parser of server-sent events",
 }
+# In the guide's index: the heading of a group of pages, and a page.
+_HEADING = re.compile(r"\*\*(.+)\*\*")
+_ENTRY = re.compile(r"\* \[.+\]\(([\w-]+\.md)\)")
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#]+)")
 
 
@@ -63,21 +68,40 @@ def page_of(text: str, page: str, name: str) -> str:
     return _LINK.sub(target, text)
 
 
+def menu() -> str:
+    """Return the menu as TOML."""
+    guide: list[str] = []
+    for line in (ROOT / "examples" / "guide" / "README.md").read_text(encoding="utf-8").splitlines():
+        if heading := _HEADING.fullmatch(line):
+            guide.append(f"{{ {json.dumps(heading[1])} = [")
+        elif (entry := _ENTRY.match(line)) and guide:
+            guide[-1] += f"{json.dumps('guide/' + entry[1])}, "
+    reference = [f"{{ {json.dumps(module)} = {json.dumps(f'reference/{module}.md')} }}" for module in MODULES]
+    entries = {
+        "Front page": '"index.md"',
+        "Guide": f'["guide/README.md", {", ".join(section + "] }" for section in guide)}]',
+        "Reference": f'["reference/index.md", {", ".join(reference)}]',
+        "Numbers": '"benchmarks.md"',
+        "Contributing": '"contributing.md"',
+    }
+    return ", ".join(f"{{ {json.dumps(name)} = {where} }}" for name, where in entries.items())
+
+
 def main() -> int:
     shutil.rmtree(PAGES, ignore_errors=True)
     pages = {page: page_of((ROOT / name).read_text(encoding="utf-8"), page, name) for page, name in COPIED.items()}
     listed = "".join(f"* [{module}]({module}.md): {about}\n" for module, about in MODULES.items())
     pages["reference/index.md"] = f"# Reference\n\n{listed}"
-    for module, about in MODULES.items():
-        pages[f"reference/{module}.md"] = f"# {module}\n\n{about[0].upper()}{about[1:]}.\n\n::: {module}\n"
+    pages |= {f"reference/{module}.md": f"# {module}\n\n::: {module}\n" for module in MODULES}
     for page, text in pages.items():
         path = PAGES / page
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    settings = (HERE / "zensical.toml").read_text(encoding="utf-8")
+    with_menu = HERE / "with_menu.toml"
+    with_menu.write_text(settings.replace("[project]\n", f"[project]\nnav = [{menu()}]\n", 1), encoding="utf-8")
     zensical = Path(sys.executable).with_name("zensical")
-    return subprocess.run(
-        [zensical, "build", "--strict", "--config-file", HERE / "zensical.toml"], check=False
-    ).returncode
+    return subprocess.run([zensical, "build", "--strict", "--config-file", with_menu], check=False).returncode
 
 
 if __name__ == "__main__":

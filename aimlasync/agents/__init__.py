@@ -1,6 +1,6 @@
 """Agents: a model that calls tools until it has an answer, over chat/completions or responses.
 
-This package is a caller of the client and uses it through its public names::
+This package is a caller of the client and uses it through its public names:
 
     async def weather(city: str) -> str:
         "What the weather is like in a city."

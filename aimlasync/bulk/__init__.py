@@ -3,14 +3,14 @@
 It uses the client by its public names, and imports no command line and no simulator. A room imports those above it,
 never one below:
 
-input     a file or stream as rows: CSV, JSONL, Parquet; a shard of them
-tasks     what is asked about a row, how its answer is read, and the result
-journal   one line per finished row, appended; read again, locked, compacted
-progress  totals, speed, what holds a job back, the summary
-jobs      the runner, its worker pool, caps and stop rules; rows with a journal, rows of a stream
-output    a journal as a table, as one of several, as its failures; where files may be written
-workers   a job in several processes: the parent's side and the worker's
-api       `map` and `classify` over an iterable, `run` over a file with a journal
+    input     a file or stream as rows: CSV, JSONL, Parquet; a shard of them
+    tasks     what is asked about a row, how its answer is read, and the result
+    journal   one line per finished row, appended; read again, locked, compacted
+    progress  totals, speed, what holds a job back, the summary
+    jobs      the runner, its worker pool, caps and stop rules; rows with a journal, rows of a stream
+    output    a journal as a table, as one of several, as its failures; where files may be written
+    workers   a job in several processes: the parent's side and the worker's
+    api       `map` and `classify` over an iterable, `run` over a file with a journal
 
 Beside api: batch_chat (with batch_columns, loop_clients) and answer_store for engines that run on many machines;
 report, one HTML page about a journal.

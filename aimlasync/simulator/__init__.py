@@ -1,13 +1,13 @@
 """A simulated vendor on loopback, to try the library without a key, test code, and measure load.
 
 It is a real HTTP server that behaves as the AI/ML API, ByteSpike, or an OpenAI-compatible server document themselves.
-It may import aiohttp, msgspec, and of the package `config`, `endpoints.providers` and `structured.modes`::
+It may import aiohttp, msgspec, and of the package `config`, `endpoints.providers` and `structured.modes`:
 
     async with Simulator(requests_per_minute=600, faults=[Fault("status", status=503, probability=0.01)]) as sim:
         ...                                     # any client, base_url=sim.base_url, any key
         print(sim.ledger.by_status(), sim.ledger.worst_window())
 
-A script, which has the model's turns in order, tests an agent loop::
+A script, which has the model's turns in order, tests an agent loop:
 
     Simulator(script=[Answer(calls=[Call.of("get_weather", city="Rome"), Call("get_time", "{broken")]), "It is sunny."])
 

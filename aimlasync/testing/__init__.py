@@ -4,7 +4,7 @@ This is a pytest plugin, registered as `aimlasync` through the `pytest11` entry 
 every project that has aimlasync installed; so it imports only pytest until a fixture is used.
 
 The simulator runs in a background thread with an event loop of its own, so the fixtures work in plain and in async
-tests, and with any plugin for the latter::
+tests, and with any plugin for the latter:
 
     from aimlasync import AsyncClient
 
@@ -18,19 +18,19 @@ tests, and with any plugin for the latter::
         assert reply.choices[0].message.content == "billing"
         assert sim.ledger.by_status() == {200: 1}
 
-Code that makes a client of its own finds the simulator through the environment::
+Code that makes a client of its own finds the simulator through the environment:
 
     def test_the_worker_reads_its_settings(aimlasync_simulator, monkeypatch):
         monkeypatch.setenv("AIML_API_KEY", "test")
         monkeypatch.setenv("AIML_API_URL", aimlasync_simulator.base_url)
         worker.main()
 
-Faults, limits, latency and scripted answers are arguments of `aimlasync.simulator.Simulator`::
+Faults, limits, latency and scripted answers are arguments of `aimlasync.simulator.Simulator`:
 
     def test_a_rate_limit_is_waited_out(aimlasync_simulator_factory):
         sim = aimlasync_simulator_factory(faults=[Fault("status", status=429, times=1)])
 
-What a real server answers can be recorded once, and played from then on without a network or a key::
+What a real server answers can be recorded once, and played from then on without a network or a key:
 
     async def test_a_ticket_is_routed(aimlasync_cassette):
         async with AsyncClient() as client:
