@@ -5,6 +5,7 @@ Imports input, tasks, journal and progress.
 job          a job as its callers see it: rows, options, runner, totals, why it ended
 runner       runs the rows of a job in this process
 ask_one      one row from its request to its result
+first_calls  how many calls are in flight while nobody knows how long answers are
 job_rows     what the runner needs of the rows of a job; the filter of rows that are done
 journaled    the rows of a file, whose results go to a journal
 streamed     the rows of a stream, whose results are written as they come

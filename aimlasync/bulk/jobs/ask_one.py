@@ -7,18 +7,20 @@ thrown away. What `asking` returns makes the calls for one request, `ClientAnswe
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
+from aimlasync.bulk.jobs.first_calls import FirstCalls
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Result, first_result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
-from aimlasync.cost.budget import Budget
+from aimlasync.cost.budget import Budget, output_cap
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
 if TYPE_CHECKING:
@@ -148,16 +150,31 @@ class ClientAnswerer:
         self._asking = 0
         # Calls that wait for others to cost less than was reserved for them.
         self._waiting = Waiters()
+        # By model.
+        self._first: defaultdict[str, FirstCalls] = defaultdict(FirstCalls)
 
     @property
     def is_short_of_money(self) -> bool:
-        """Whether calls wait because all that is left is reserved."""
-        return bool(self._waiting) or (self._claim is not None and self._claim.is_waiting)
+        """Whether calls wait because all that is left is reserved, or may be needed by those in flight."""
+        if self._waiting or (self._claim is not None and self._claim.is_waiting):
+            return True
+        return any(first.is_waiting for first in self._first.values())
 
     async def _ask_within(self, budget: Budget, request: Request) -> Result:
         if budget.prices and request.model not in budget.prices:
             what = f"the price of {request.model} is not known, so no cap of money can hold; say it with --price IN,OUT"
             return Result(request, error=UnpricedError(what, billed=False), calls=0)
+        if output_cap(request.body) is not None:
+            return await self._ask_in_turn(budget, request)
+        first, result = self._first[request.model], None
+        await first.begin()
+        try:
+            result = await self._ask_in_turn(budget, request)
+        finally:
+            first.end(is_answered=result is not None and result.reply is not None)
+        return result
+
+    async def _ask_in_turn(self, budget: Budget, request: Request) -> Result:
         # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
         try:
             while True:
