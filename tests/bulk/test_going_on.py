@@ -224,7 +224,7 @@ def test_workers_know_what_a_row_takes_from_the_runs_before(vendor: Vendor) -> N
 
 
 def test_a_day_begins_with_its_first_request() -> None:
-    day = Day()
+    day = Day(clock=lambda: 100_000.0)
     assert (day.used(0.0), day.ends) == ((0, 0), None)
     for at in (1000.0, 50_000.0, 87_399.0):
         day.add(at, 2, 30)
@@ -232,6 +232,18 @@ def test_a_day_begins_with_its_first_request() -> None:
     assert day.used(87_400.0) == (0, 0)
     day.add(100_000.0, 1, 5)
     assert (day.used(100_000.0), day.ends) == ((1, 5), 186_400.0)
+
+
+def test_a_day_does_not_begin_at_a_time_that_a_wrong_clock_said() -> None:
+    now = 1_000_000.0
+    day = Day(clock=lambda: now)
+    for at in (now + 900 * 86_400.0, now + 86_400.0):
+        day.add(at, 2, 30)
+    assert (day.used(now), day.ends) == ((0, 0), None)
+    # One that is a little fast is believed.
+    for at in (now + 60.0, now):
+        day.add(at, 1, 5)
+    assert (day.used(now), day.ends) == ((2, 10), now + 86_460.0)
 
 
 def test_the_time_to_come_back_is_said_as_people_say_it() -> None:

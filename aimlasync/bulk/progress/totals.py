@@ -6,8 +6,9 @@ and the results of requests.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ class Day:
     began: float | None = None
     requests: int = 0
     tokens: int = 0
+    clock: Callable[[], float] = time.time
 
     @property
     def ends(self) -> float | None:
@@ -63,7 +65,9 @@ class Day:
         return None if self.began is None else self.began + _DAY
 
     def add(self, at: float, requests: int, tokens: int) -> None:
-        """Add what a row took that was finished then."""
+        """Add what a row took that was finished then; not for one a day ahead, whose clock was wrong."""
+        if at - self.clock() >= _DAY:
+            return
         began = self.began
         if began is None or at >= began + _DAY:
             self.began, self.requests, self.tokens = at, 0, 0
