@@ -11,7 +11,7 @@ import codecs
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlsplit
@@ -27,8 +27,9 @@ FORMAT = 1
 HIDDEN = ("api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
 """Headers that are in no cassette, nor is their value where a server echoes it."""
 
-# Names of keys in a query.
-_KEYS = ("access-token", "api-key", "apikey", "code", "key", "sig", "signature", "subscription-key", "token")
+# Names of keys in a query. Who has a signed address of an image may read the image.
+_SIGNED = ("sig", "signature", "x-amz-security-token", "x-amz-signature", "x-goog-signature")
+_KEYS = ("access-token", "api-key", "apikey", "code", "key", "subscription-key", "token", *_SIGNED)
 
 # Names of keys in a body; "key" or "token" are also names of what is no secret there.
 _KEYS_IN_BODIES = ("access-token", "apikey", "client-secret", "password")
@@ -37,6 +38,8 @@ _KEYS_IN_BODIES = ("access-token", "apikey", "client-secret", "password")
 _PATIENCE = 10.0
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+# A text that is an address as a whole.
+_ADDRESS = re.compile(r"https?://\S+\Z", re.IGNORECASE)
 _BLOCK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # What a body that is no JSON is the only value of.
 _WRAPPED = ("base64", "text")
@@ -192,13 +195,13 @@ def _turn(beside: str) -> Iterator[BinaryIO]:
 def secrets_of(url: str, headers: Iterable[Mapping[str, str]], body: bytes | None, hidden: frozenset[str]) -> list[str]:
     """Return the values of a request that may not be shown: of `hidden` headers, and of keys in query and body."""
     found = [value for each in headers for value in secrets_in(each, hidden)]
-    _add_keys_of_url(url, hidden, found)
+    _add_keys_of_url(url, (*_KEYS, *hidden), found)
     if body is not None:
         _add_keys(value_of(body), hidden, found)
     return found
 
 
-def _add_keys_of_url(url: str, hidden: frozenset[str], found: list[str]) -> None:
+def _add_keys_of_url(url: str, names: Collection[str], found: list[str]) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -206,21 +209,25 @@ def _add_keys_of_url(url: str, hidden: frozenset[str], found: list[str]) -> None
     if parts.password:
         found.append(parts.password)
     for name, value in parse_qsl(parts.query):
-        if name.lower().replace("_", "-") in (*_KEYS, *hidden):
+        if name.lower().replace("_", "-") in names:
             found.append(value)
 
 
 def _add_keys(value: Any, hidden: frozenset[str], found: list[str]) -> None:
-    """Add the keys in a body: for another server, as those of an MCP server are, or in the body for this one."""
+    """Add the keys in a body: for this server, for an MCP server, or in the address of an image or a file."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if isinstance(inner, str):
-                if (spelled := name.lower().replace("_", "-")) in (*_KEYS_IN_BODIES, *hidden):
-                    found += secrets_in({spelled: inner}, (spelled,))
-                elif spelled == "server-url":
-                    _add_keys_of_url(inner, hidden, found)
+            spelled = name.lower().replace("_", "-")
+            if isinstance(inner, str) and spelled in (*_KEYS_IN_BODIES, *hidden):
+                found += secrets_in({spelled: inner}, (spelled,))
+            elif isinstance(inner, str) and spelled == "server-url":
+                _add_keys_of_url(inner, (*_KEYS, *hidden), found)
             else:
                 _add_keys(inner, hidden, found)
+    elif isinstance(value, str):
+        if _ADDRESS.match(value) is not None:
+            # A page may have a `code` or a `key` that is none.
+            _add_keys_of_url(value, (*_SIGNED, *hidden), found)
     elif isinstance(value, list):
         for inner in value:
             _add_keys(inner, hidden, found)

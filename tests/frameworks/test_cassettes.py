@@ -512,3 +512,29 @@ async def test_keys_in_the_url_of_an_mcp_server_are_cut_out(tmp_path: Path) -> N
                 await client.responses.create(model="gpt-5-nano", input="Hello", tools=tools)
         assert "secret-" not in path.read_text()
         assert (bad or "page=2") in path.read_text()
+
+
+async def test_a_signed_address_of_an_image_is_written_without_its_signature_and_played_with_another(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tape.jsonl"
+
+    def parts(signature: str) -> list[dict[str, Any]]:
+        addresses = [
+            f"https://bucket.s3.amazonaws.com/a.png?X-Amz-Security-Token=1token-{signature}&X-Amz-Signature={signature}",
+            f"https://account.blob.core.windows.net/c/a.png?sv=2022-11-02&sig={signature}%3D",
+            "https://shop.example/item?code=python3&page=2",
+        ]
+        asked = {"type": "text", "text": "Is this python3? See https://shop.example/?sig=not-of-an-image"}
+        return [asked, *({"type": "image_url", "image_url": {"url": address}} for address in addresses)]
+
+    async with Simulator(vendor="openai") as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        for signature in ("5ecret0f5f8", "5ecret1e7a9"):
+            with cassette(path) as tape:
+                messages = [{"role": "user", "content": parts(signature)}]
+                await client.chat.completions.create(model=MODEL, messages=messages)
+        assert (tape.played, len(sim.ledger)) == (1, 1)
+    written = path.read_text()
+    assert "5ecret" not in written
+    assert written.count("python3") >= 2
+    assert "not-of-an-image" in written
