@@ -134,6 +134,19 @@ def test_jobs_that_differ_are_not_merged(tmp_path: Path) -> None:
     )
 
 
+def test_jobs_whose_answers_have_their_fields_in_another_order_are_not_merged(tmp_path: Path) -> None:
+    forms: list[Any] = [{"properties": {"reason": {}, "label": {}}}, {"properties": {"label": {}, "reason": {}}}]
+    paths = [
+        journal(tmp_path / f"{number}", line(f"row-{number}"), manifest=manifest(f"{number}/2", form=form))
+        for number, form in enumerate(forms, 1)
+    ]
+    with pytest.raises(InputError, match=r"another job than that of .*: differs in form"):
+        merge(paths, str(tmp_path / "out"))
+    merge(paths[:1], str(tmp_path / "out"))
+    with pytest.raises(InputError, match="the journal of another job"):
+        merge(paths[1:], str(tmp_path / "out"))
+
+
 def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
     one = journal(tmp_path / "1", line("a"), manifest=manifest("1/2"))
     bare = journal(tmp_path / "2", line("b"))

@@ -26,6 +26,7 @@ from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
+from aimlasync.wire.canonical_json import canonical
 
 _MOST = 1000
 
@@ -81,7 +82,7 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     target = Target(out_path, journal=out_path, overwrite=overwrite, is_journal=True)
     goes = is_stream(out_path)
     was = None if goes else _manifest(out_path)
-    if was is not None and manifest is not None and was["job"] != manifest["job"]:
+    if was is not None and manifest is not None and canonical(was["job"]) != canonical(manifest["job"]):
         target.refuse("the journal of another job, with its answers")
         target.drops_manifest = True
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
@@ -125,7 +126,7 @@ def _merged_manifest(paths: Sequence[str]) -> tuple[dict[str, Any] | None, tuple
             differ = [
                 f"{name} ({_short(other.get(name))}, there {_short(part.get(name))})"
                 for name in {**part, **other}
-                if part.get(name) != other.get(name)
+                if canonical(part.get(name)) != canonical(other.get(name))
             ]
             if differ:
                 raise InputError(
