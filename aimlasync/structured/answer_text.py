@@ -70,7 +70,7 @@ def decode_answer(text: str, form: Format[T]) -> T:
     try:
         return form.decode(text)
     except msgspec.DecodeError as error:
-        problem = error
+        problem = error if text.strip() else msgspec.DecodeError("it is empty")
     for candidate in json_in(text):
         try:
             return form.decode(candidate)
@@ -83,13 +83,23 @@ def decode_answer(text: str, form: Format[T]) -> T:
 def json_in(text: str) -> Iterator[str]:
     """Iterate what may be JSON in a text, the likeliest first: what is fenced, then objects among words.
 
-    What a model thought before it answered comes after what it answered.
+    What a model thought before it answered comes after what it answered. JSON in a JSON string is what some servers
+    make of an answer that was JSON already.
     """
+    if text.lstrip()[:1] == '"' and isinstance(inner := _value_of(text), str):
+        yield inner
     _, thought, answer = text.rpartition(_THOUGHT)
     for part in (answer, text) if thought else (text,):
         for fenced in _FENCE.finditer(part):
             yield fenced[1]
         yield from _objects(part)
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _objects(text: str) -> Iterator[str]:

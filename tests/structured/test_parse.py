@@ -111,6 +111,16 @@ def test_line_ends_within_strings_are_read(text: str) -> None:
         assert completion(one, form=form).parsed == Note(text="two\nlines\there")
 
 
+def test_json_in_a_json_string_is_read() -> None:
+    assert completion(choice(json.dumps(GOOD))).parsed == Ticket(queue="billing", urgent=True)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_an_empty_answer_is_told_as_one(content: str | None) -> None:
+    failed = chat_error(AnswerInvalidError, message={"content": content})
+    assert str(failed).endswith("is not a Ticket: it is empty")
+
+
 def test_half_of_a_surrogate_pair_is_read_as_in_any_json() -> None:
     text = r'{"text":"a\ud83d, \ud83d\ude00 and \udc00\n"}'
     for one in (choice(text), choice(f"```json\n{text}\n```"), choice(None, tool_calls=[by_tool(text)])):
