@@ -17,7 +17,7 @@ from aimlasync.client.framing import is_heartbeat
 from aimlasync.client.stream import Stream
 from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
-from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.assembler import STATING, Assembler
 from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import (
@@ -43,6 +43,10 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         self._assembler = Assembler()
         self._decode = response_events.decode_event
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
+        # The events that say a text as a whole of which no piece came, for who reads the text alone.
+        self._late: list[tuple[ResponseStreamEvent, str]] = []
+        # One that is stored may be the rest of what was read before.
+        self._is_stored = attempt.call.body is None
         self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
         # How many times in a row to look for deltas in vain: a server may add a field of its own to each.
         self._tries = _TRIES
@@ -81,6 +85,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if kind is _ErrorEvent:
             self._error(piece.to_dict(), data)
             return
+        if kind in STATING and not self._is_stored and (text := self._assembler.unsaid(piece)):
+            self._late.append((piece, text))
         self._assembler.add(piece)
         self._ready.append(piece)
         if not self._says_something:
@@ -164,7 +170,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
 
     def text_of(self, piece: ResponseStreamEvent) -> str | None:
         """Return what a piece adds to the text of the (first) answer."""
-        return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
+        if isinstance(piece, response_events.ResponseTextDeltaEvent):
+            return piece.delta
+        return next((text for event, text in self._late if event is piece), None) if self._late else None
 
 
 class _Tail(msgspec.Struct):

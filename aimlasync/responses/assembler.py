@@ -29,8 +29,8 @@ from aimlasync.responses.items import (
     ReasoningText,
     SummaryText,
 )
-from aimlasync.responses.restated import changed, filled, ids_of, restated
-from aimlasync.responses.types import Response, ResponseUsage, complete
+from aimlasync.responses.restated import changed, differ, filled, ids_of, is_blank, restated
+from aimlasync.responses.types import Response, ResponseUsage, complete, text_of
 from aimlasync.wire.base import Unknown
 from aimlasync.wire.pieces import joined
 from aimlasync.wire.reading import build
@@ -54,24 +54,8 @@ def _end(pieces: list[str], whole: str) -> None:
         pieces[:] = (whole,)
 
 
-def _differ(one: OutputItem, other: OutputItem) -> bool:
-    """Whether two items are of different types, or say different ids."""
-    if type(one) is not type(other) or one.type != other.type:
-        return True
-    for name in ("id", "call_id"):
-        ids = getattr(one, name, None), getattr(other, name, None)
-        if all(ids):
-            return ids[0] != ids[1]
-    return False
-
-
 def _group_of(item: OutputItem) -> _Group:
     return "message" if isinstance(item, OutputMessage) else "reasoning" if isinstance(item, ReasoningItem) else "call"
-
-
-def _is_blank(part: Part) -> bool:
-    """Whether a part is of words, and has none."""
-    return not getattr(part, "text", getattr(part, "refusal", part))
 
 
 class Assembler:
@@ -155,7 +139,7 @@ class Assembler:
             place = self._latest.get((index, group))
             known = None if place is None else self._items.get(place)
             has_ended = place in self._ended
-            differs = known is not None and (begins or has_ended) and _differ(known, item)
+            differs = known is not None and (begins or has_ended) and differ(known, item)
             if place is None or differs or (begins and has_ended):
                 # Gateways that translate from chat count each kind of items by itself, or not at all.
                 place = self._open(index, group)
@@ -256,6 +240,29 @@ class Assembler:
     def _take_code_done(self, event: Any) -> None:
         _end(self._args[self._at(event, "call")], event.code)
 
+    def unsaid(self, event: Any) -> str:
+        """Return the text that an event of STATING says as a whole, "" where pieces of it came; before it is added."""
+        kind, place, index = type(event), None, None
+        if kind in events.TERMINAL:
+            text = event.response.output_text
+        elif kind in _ITEMS:
+            text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
+        else:
+            part = getattr(event, "part", None)
+            text = event.text if part is None else text_of([OutputMessage(content=[part])])
+            place, index = self._at(event, "message"), event.content_index
+        return "" if not text or self._is_said(place, index, text) else text
+
+    def _is_said(self, place: _Place | None, index: int | None, text: str) -> bool:
+        """Whether something was said at a place and index, or at any; or a text anywhere, since some servers err."""
+        for at, pieces in self._texts.items():
+            if any(pieces) and ((place in (None, at[0]) and index in (None, at[1])) or joined(pieces) == text):
+                return True
+        for at, part in self._parts.items():
+            if place in (None, at[0]) and index in (None, at[1]) and not is_blank(part):
+                return True
+        return bool(text_of(item for at, item in self._items.items() if place in (None, at)))
+
     @property
     def usage(self) -> ResponseUsage | None:
         """The last usage that the server sent, None before it sent one."""
@@ -296,7 +303,7 @@ class Assembler:
         return has_ended and place in self._items and place in self._args
 
     def _has_text(self) -> bool:
-        return any(map(any, self._texts.values())) or not all(map(_is_blank, self._parts.values()))
+        return any(map(any, self._texts.values())) or not all(map(is_blank, self._parts.values()))
 
     def _output(self) -> list[tuple[_Place, OutputItem]]:
         """Return what was streamed, by place and in order."""
@@ -304,8 +311,14 @@ class Assembler:
         places = {*self._items, *(place for place, pieces in self._args.items() if any(pieces))}
         for known in (self._texts, self._refusals, self._thoughts):
             places.update(at[0] for at, pieces in known.items() if any(pieces))
-        places.update(at[0] for at, part in self._parts.items() if not _is_blank(part))
-        return [(place, self._item(place)) for place in sorted(places, key=lambda at: (self._places[at][0], at))]
+        places.update(at[0] for at, part in self._parts.items() if not is_blank(part))
+        found = [(place, self._item(place)) for place in sorted(places, key=lambda at: (self._places[at][0], at))]
+        if strays := [place for place, item in found if isinstance(item, OutputMessage) and place not in self._items]:
+            # The pieces of a text under another index than its message, which says it as a whole.
+            heard = {at[0] for at, pieces in self._texts.items() if any(pieces)}
+            whole = {text_of([item]) for place, item in found if place in self._items and place not in heard}
+            found = [(place, item) for place, item in found if place not in strays or text_of([item]) not in whole]
+        return found
 
     def _item(self, place: _Place) -> OutputItem:
         """Return the item at a place, with what was streamed of it."""
@@ -314,11 +327,12 @@ class Assembler:
             item = _MISSING[self._places[place][1]]()
         if isinstance(item, OutputMessage):
             content = list(item.content)
-            said = {*self._texts, *self._refusals, *(at for at, part in self._parts.items() if not _is_blank(part))}
+            is_whole = place in self._ended and not all(map(is_blank, content))
+            said = {*self._texts, *self._refusals, *(at for at, part in self._parts.items() if not is_blank(part))}
             for at in sorted(key for key in said if key[0] == place):
-                if at[1] >= len(content):
+                if at[1] >= len(content) and not is_whole:
                     content.append(self._part(at, self._parts.get(at)))
-                elif _is_blank(content[at[1]]):
+                elif at[1] < len(content) and is_blank(content[at[1]]):
                     content[at[1]] = self._part(at, content[at[1]])
             item = changed(item, content=content)
         elif isinstance(item, (FunctionCall, McpCall)) and not item.arguments:
@@ -351,17 +365,18 @@ class Assembler:
         return [kind(text=joined(self._thoughts[place, kind, at])) for at in found]
 
 
+_ITEMS = frozenset((events.ResponseOutputItemAddedEvent, events.ResponseOutputItemDoneEvent))
+_PARTS = frozenset((events.ResponseContentPartAddedEvent, events.ResponseContentPartDoneEvent))
+STATING = frozenset((*_ITEMS, *_PARTS, events.ResponseTextDoneEvent, *events.TERMINAL))
+"""The events that may say a text as a whole: some servers send no pieces, or not of every text."""
+
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
-    events.ResponseCreatedEvent: Assembler._take_run,
-    events.ResponseQueuedEvent: Assembler._take_run,
-    events.ResponseInProgressEvent: Assembler._take_run,
-    events.ResponseCompletedEvent: Assembler._take_run,
-    events.ResponseFailedEvent: Assembler._take_run,
-    events.ResponseIncompleteEvent: Assembler._take_run,
-    events.ResponseOutputItemAddedEvent: Assembler._take_item,
-    events.ResponseOutputItemDoneEvent: Assembler._take_item,
-    events.ResponseContentPartAddedEvent: Assembler._take_part,
-    events.ResponseContentPartDoneEvent: Assembler._take_part,
+    **dict.fromkeys(
+        (events.ResponseCreatedEvent, events.ResponseQueuedEvent, events.ResponseInProgressEvent, *events.TERMINAL),
+        Assembler._take_run,
+    ),
+    **dict.fromkeys(_ITEMS, Assembler._take_item),
+    **dict.fromkeys(_PARTS, Assembler._take_part),
     events.ResponseTextAnnotationAddedEvent: Assembler._take_note,
     events.ResponseTextDeltaEvent: Assembler._take_text,
     events.ResponseTextDoneEvent: Assembler._take_text_done,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, TypeVar
 
-from aimlasync.responses.items import OutputItem, OutputMessage
+from aimlasync.responses.items import OutputItem, OutputMessage, Part
 from aimlasync.wire.as_sent import beside
 from aimlasync.wire.base import Unknown
 
@@ -46,6 +46,22 @@ def filled(item: OutputItem, before: OutputItem) -> OutputItem:
         if name not in ("type", "status") and not _is_empty(value) and _is_empty(getattr(item, name, None))
     }
     return changed(item, **more) if more else item
+
+
+def differ(one: OutputItem, other: OutputItem) -> bool:
+    """Whether two items are of different types, or say different ids."""
+    if type(one) is not type(other) or one.type != other.type:
+        return True
+    for name in ("id", "call_id"):
+        ids = getattr(one, name, None), getattr(other, name, None)
+        if all(ids):
+            return ids[0] != ids[1]
+    return False
+
+
+def is_blank(part: Part) -> bool:
+    """Whether a part is of words, and has none."""
+    return not getattr(part, "text", getattr(part, "refusal", part))
 
 
 def restated(output: Sequence[OutputItem], streamed: Iterable[OutputItem]) -> list[OutputItem]:

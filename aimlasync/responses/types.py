@@ -230,7 +230,8 @@ def has_output(reply: Response) -> bool:
     return bool(reply.output or reply.output_text) or reply.to_dict().get("output") == []
 
 
-def _text_of(output: list[OutputItem]) -> str:
+def text_of(output: Iterable[OutputItem]) -> str:
+    """Return the texts of all messages as one."""
     return "".join(_text(part) for item in output if isinstance(item, OutputMessage) for part in item.content)
 
 
@@ -297,7 +298,7 @@ def complete(response: Response, *, finished: bool, ended: str | None = None) ->
     if type(response.tool_choice) is dict:
         response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
-        response.output_text = _text_of(response.output)
+        response.output_text = text_of(response.output)
     if response.status is None or (ended is not None and runs_on(response.status)):
         if response.error is not None:
             response.status = "failed"

@@ -264,3 +264,44 @@ async def test_half_a_tool_call_without_a_reason_to_finish_is_no_answer(end: tup
         assert await read_chat(calls(half, "length"), *end) == ("", None)
     for whole in ('{"a": 1}', "{}", "", "none"):
         assert await read_chat(calls(whole), *end) == ("", None)
+
+
+PART = {"type": "output_text", "text": "42", "annotations": []}
+WHOLE_ITEM = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [PART]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("output_text.done", {"text": "42"})],
+        [("content_part.done", {"part": PART})],
+        [("content_part.added", {"part": PART}), ("output_text.done", {"text": "42"})],
+        [("output_item.done", {"item": WHOLE_ITEM})],
+        [("output_item.added", {"item": WHOLE_ITEM}), ("output_item.done", {"item": WHOLE_ITEM})],
+        [("output_text.delta", {"delta": "4", "content_index": 1}), ("output_text.delta", {"delta": "2"})],
+        [],
+    ],
+    ids=lambda said: " ".join(kind for kind, _ in said) or "completed",
+)
+async def test_a_text_that_comes_whole_is_in_the_text_once(said: list[Any]) -> None:
+    # gemini-web2api#57: created, output_text.done, completed.
+    ends = [("output_text.done", {"text": "42"}), ("content_part.done", {"part": PART})]
+    ends.append(("output_item.done", {"item": WHOLE_ITEM}))
+    end = event("response.completed", response={"id": "r", "status": "completed", "output": [WHOLE_ITEM]})
+    for more in ([], ends if said else []):
+        events = [event(f"response.{kind}", **{"output_index": 0, **fields}) for kind, fields in (*said, *more)]
+        async with raw_server(Script([CREATED, *events, end])) as server, connect(server) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert "".join([text async for text in stream.text]) == "42"
+            assert (await stream.collect()).output_text == "42"
+            # What the server sent, and nothing else.
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert len([piece async for piece in stream]) == len(events) + 2
+
+
+async def test_the_rest_of_a_stored_stream_says_no_text_again() -> None:
+    end = event("response.completed", response={"id": "r", "status": "completed", "output": [WHOLE_ITEM]})
+    async with raw_server(Script([end])) as server, connect(server) as client:
+        stream = await client.responses.retrieve("r", stream=True, starting_after=9)
+        assert [text async for text in stream.text] == []
+        assert (await stream.collect()).output_text == "42"

@@ -94,3 +94,22 @@ def test_what_the_end_of_a_part_alone_says_is_the_answer() -> None:
         COMPLETED,
     ).output
     assert (len(thoughts), thoughts[0].summary[0].text, thoughts[0].content[0].text) == (1, "think", "thought")
+
+
+@pytest.mark.parametrize("is_said_again", [True, False])
+@pytest.mark.parametrize(
+    ("indices", "index"),
+    # vllm#45742, servers that count the pieces, and ones that count the messages otherwise than their texts.
+    [([{"content_index": 1}] * 3, 0), ([{"content_index": n} for n in range(3)], 0), ([{}] * 3, 1)],
+    ids=["shifted", "counted", "elsewhere"],
+)
+def test_pieces_under_another_index_are_not_said_twice(indices: list[Any], index: int, is_said_again: bool) -> None:
+    item = {**ITEM, "content": [{"type": "output_text", "text": "abc", "annotations": []}]}
+    pieces = [at("output_text.delta", index, delta=text, **more) for text, more in zip("abc", indices, strict=True)]
+    begun, done = at("output_item.added", item=ITEM), at("output_item.done", item=item)
+    end = ended(item) if is_said_again else COMPLETED
+    assert sent(assembled(begun, *pieces, done, end).output) == [item]
+    # Another text is another one.
+    other = {**item, "content": [{"type": "output_text", "text": "other", "annotations": []}]}
+    if index:
+        assert assembled(begun, *pieces, at("output_item.done", item=other), COMPLETED).output_text == "otherabc"
