@@ -23,7 +23,7 @@ from aimlasync.agents.tools import Tool
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
+from aimlasync.responses.items import FunctionCall, OutputItem, OutputMessage, ReasoningItem
 from aimlasync.responses.types import Response, has_failed, runs_on, why_not
 from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
@@ -31,6 +31,18 @@ from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
 
 _ENCRYPTED = "reasoning.encrypted_content"
+# Calls that the client executes, and approvals that it gives; the server does so itself for some, and says the output.
+_FOR_THE_CLIENT = frozenset(
+    (
+        "apply_patch_call",
+        "computer_call",
+        "custom_tool_call",
+        "local_shell_call",
+        "mcp_approval_request",
+        "shell_call",
+        "tool_search_call",
+    )
+)
 _CHOICES = ("none", "auto", "required")
 _OWN_ITEMS = ("message", "function_call")
 
@@ -227,6 +239,8 @@ class ResponsesAdapter:
                 drops_reasoning = True
             else:
                 turn.items.append(said)
+        if not turn.calls and turn.failure is None and (kind := _unanswered(reply.output)) is not None:
+            turn.failure = f"it waits for an answer to its {kind}, which is no function call"
         if drops_reasoning:
             # Servers look for the reasoning that belongs to an item with an id.
             for said in turn.items:
@@ -241,6 +255,22 @@ class ResponsesAdapter:
     def tool_results(self, calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
         """Return the results of the tool calls of a turn as items of the history."""
         return [{"type": "function_call_output", "call_id": call.id, "output": _output_of(call)} for call in calls]
+
+
+def _unanswered(output: Iterable[OutputItem]) -> str | None:
+    """Return the type of an item that the client is to answer, other than a function call; None without one.
+
+    One before a message is no such item: a server that goes on has executed it (xAI's searches are custom calls).
+    """
+    answered = {getattr(item, "call_id", None) for item in output if item.type.endswith("_output")}
+    asked = None
+    for item in output:
+        if isinstance(item, OutputMessage):
+            asked = None
+        elif item.type in _FOR_THE_CLIENT and getattr(item, "execution", "client") == "client":
+            is_approval = item.type == "mcp_approval_request"
+            asked = item.type if is_approval or getattr(item, "call_id", None) not in answered else asked
+    return asked
 
 
 def _output_of(call: ToolCall) -> str | list[dict[str, Any]] | None:

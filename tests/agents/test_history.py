@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Limits, agents
+from aimlasync import AnswerInvalidError, AsyncClient, Limits, agents
 from aimlasync.agents import Run
 from tests.support.servers import KEY, RawServer, Script, raw_server
 
@@ -277,3 +277,34 @@ async def test_a_name_that_no_tool_can_have_goes_back_as_one_that_servers_take(
     assert (call["tool_calls"][0]["function"] if endpoint == "chat" else call)["name"] == sent_as
     told = result["content" if endpoint == "chat" else "output"]
     assert told == f"error: there is no tool {name[:64]!r}; the tools are: look"
+
+
+ASKED: list[dict[str, Any]] = [
+    {"type": "mcp_approval_request", "id": "1", "name": "t", "server_label": "s", "arguments": "{}"},
+    {"type": "computer_call", "id": "1", "call_id": "c", "action": {"type": "click"}, "pending_safety_checks": []},
+    {"type": "shell_call", "id": "1", "call_id": "c", "action": {"commands": ["ls"]}},
+    {"type": "custom_tool_call", "id": "1", "call_id": "c", "name": "sql", "input": "select 1"},
+    {"type": "tool_search_call", "execution": "client", "call_id": "c", "arguments": {}},
+]
+SAID = {
+    "type": "message",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "So far.", "annotations": []}],
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("item", ASKED, ids=lambda item: item["type"])
+async def test_what_nobody_answers_is_no_end_of_a_run(item: dict[str, Any], stream: bool) -> None:
+    async def run_of(*output: dict[str, Any]) -> Any:
+        async with raw_server(responses_script([*output], stream=stream)) as server, client_of(server) as client:
+            return await run(client, stream=stream, endpoint="responses")
+
+    for output in ((item,), (SAID, item)):
+        with pytest.raises(AnswerInvalidError, match=f"waits for an answer to its {item['type']}"):
+            await run_of(*output)
+    # The server has done it, and says so or goes on.
+    assert (await run_of(item, SAID)).output == "So far."
+    if "call_id" in item:
+        assert (await run_of(item, {"type": "some_output", "id": "2", "call_id": "c", "output": []})).output == ""
+    assert (await run_of({**item, "execution": "server"})).output == ""
