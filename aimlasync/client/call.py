@@ -151,16 +151,18 @@ class Call(Bounded, eq=False):
 
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
-        if self.budget is None:
+        budget, model, body = self.budget, self.info.model, self.body or {}
+        if budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        model, body, size = self.info.model, self.body or {}, len(self.targets[0].body or b"")
+        size = len(self.targets[0].body or b"")
         if not is_plain_text(body):
             size = self.media.input_bound(size)
-        cap = output_cap(body)
-        # Without a cap there is none that could leave the reasoning out.
-        known = None if cap is None else model_of(model)
-        return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
+        if (cap := output_cap(body)) is None:
+            # There is none that could leave the reasoning out.
+            return budget.reserve(model, size)
+        known = model_of(model)
+        return budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
     def attempt(
         self, target: Target, lane: Lane, loop: asyncio.AbstractEventLoop, at: float, beside: int, admission: Admission
@@ -269,7 +271,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         seconds = now - self.sent_at
         timing.total = now - call.started
         plain = None if reservation is None else plainly_taken(usage)
-        tokens = tokens_of(usage) if plain is None else plain[:2]
+        tokens = tokens_of(usage) if plain is None else plain[0]
         usd = info.cost_usd
         if (
             usd is None

@@ -9,6 +9,7 @@ together. What the cap cannot see is in the docstring of `Budget`. It may import
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import msgspec
 from aimlasync.cost.prices import Price, cost
 from aimlasync.cost.tokens import MAX_TOKENS, plainly_taken, tokens_of
 from aimlasync.errors import BudgetExceededError
+from aimlasync.plain_stores import plainly_stored
 
 if TYPE_CHECKING:
     from aimlasync.chat.types import Usage
@@ -52,6 +54,7 @@ def output_cap(body: Mapping[str, Any]) -> int | None:
     return None
 
 
+@plainly_stored
 class Reservation(msgspec.Struct, eq=False, gc=False):
     """What one attempt may cost, held until it is settled or released."""
 
@@ -59,6 +62,7 @@ class Reservation(msgspec.Struct, eq=False, gc=False):
     _held: int
     priced: bool
     """Whether the prices of input and output were known."""
+    _known: _Model
     # The tokens that it was asked for: those of the input, and the output cap, if there was one.
     _input: float
     _output: float | None
@@ -73,19 +77,47 @@ class Reservation(msgspec.Struct, eq=False, gc=False):
         return f"<Reservation {self.model} {dollars(self._held)}{'' if self._open else ', closed'}>"
 
 
-class _Beyond:
-    """The most tokens that replies of one model took beyond what was asked for."""
+class _Model:
+    """What is known of one model: its price, and what its replies took."""
 
-    __slots__ = ("default", "input", "output")
+    __slots__ = (
+        "cached",
+        "charged",
+        "input",
+        "is_listed",
+        "is_priced",
+        "more_in",
+        "more_out",
+        "more_uncapped",
+        "output",
+        "price",
+    )
 
     def __init__(self) -> None:
-        self.input = 0.0
-        self.output = 0.0
-        # Of requests without an output cap.
-        self.default = 0.0
+        self.charged: float | None = None
+        """The highest price per token that a vendor charged, input and output alike."""
+        # The most tokens that replies took beyond what was asked for: input, output, and output without a cap.
+        self.more_in = self.more_out = self.more_uncapped = 0
+        self.see(None)
+
+    def see(self, price: Price | None) -> None:
+        """Take this price; a part that it does not say is what was charged."""
+        self.price = price
+        each_in, each_out, each_cached = (
+            (None, None, None) if price is None else (price.input, price.output, price.cached_input)
+        )
+        self.is_listed = each_in is not None is not each_out
+        """Whether the price says what input and output cost."""
+        self.is_priced = self.is_listed or self.charged is not None
+        charged = self.charged or 0.0
+        # In whole trillionths, of which each product and sum is a whole number again.
+        self.input = round((charged if each_in is None else each_in) * _PICO)
+        self.output = round((charged if each_out is None else each_out) * _PICO)
+        self.cached = self.input if each_cached is None else round(each_cached * _PICO)
 
 
-_NOTHING = _Beyond()
+# A model that has no price and was not charged for.
+_UNKNOWN = _Model()
 
 
 class Budget:
@@ -107,9 +139,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_beyond",
         "_cap",
-        "_learned",
+        "_models",
         "_reserved",
         "_short",
         "_spent",
@@ -142,10 +173,8 @@ class Budget:
         self._reserved = 0
         # What the last reservation would take; `SharedBudget.refill` reads it.
         self._short = 0
-        # Model -> the highest price per token that a vendor charged, input and output alike. It holds models that were
-        # charged for, so it is no larger than a catalogue.
-        self._learned: dict[str, float] = {}
-        self._beyond: dict[str, _Beyond] = {}
+        # Models that have a price, were charged for or have answered, so it is no larger than a catalogue.
+        self._models: dict[str, _Model] = {}
         self.unknown = 0
         """Calls whose cost is unknown; their reservations count as spent."""
         self.calls_unpriced = 0
@@ -186,45 +215,43 @@ class Budget:
         Raises BudgetExceededError, and reserves nothing, when it does not fit; ValueError for tokens that are negative
         or no number.
         """
-        if not input_tokens >= 0:
-            raise ValueError(f"input_tokens must be a number of tokens, not {input_tokens}")
-        asked_in, asked_out = input_tokens if input_tokens <= MAX_TOKENS else MAX_TOKENS, None
-        beyond = self._beyond.get(model, _NOTHING)
-        input_tokens = asked_in + beyond.input
-        output_tokens = self.default_output_tokens + beyond.default
+        if not 0 <= input_tokens <= MAX_TOKENS:
+            if not input_tokens >= 0:
+                raise ValueError(f"input_tokens must be a number of tokens, not {input_tokens}")
+            input_tokens = MAX_TOKENS
+        if (known := self._models.get(model)) is None or known.price is not self.prices.get(model):
+            known = self._look_up(model)
+        asked_out = None
+        output_tokens: float = self.default_output_tokens + known.more_uncapped
         if max_output_tokens is not None and max_output_tokens > 0:
             asked_out = min(max_output_tokens, MAX_TOKENS)
             outside = self.default_output_tokens if reasons_outside else 0
-            output_tokens = asked_out + max(outside, beyond.output)
-        price = self.prices.get(model)
-        each_in, each_out = (None, None) if price is None else (price.input, price.output)
-        priced = True
-        if each_in is None or each_out is None:
-            learned = self._learned.get(model)
-            priced = learned is not None
-            each_in = (learned or 0.0) if each_in is None else each_in
-            each_out = (learned or 0.0) if each_out is None else each_out
-        self._short = worst = round((input_tokens * each_in + output_tokens * each_out) * _PICO)
-        left = self._cap - self._spent - self._reserved
+            output_tokens = asked_out + max(outside, known.more_out)
+        worst = (input_tokens + known.more_in) * known.input + output_tokens * known.output
+        if type(worst) is not int:
+            # Of an estimate with a fraction.
+            worst = round(worst)
+        is_priced, left = known.is_priced, self._cap - self._spent - self._reserved
         # What is free of charge is never refused, even where an answer took more than was left.
-        if (worst and worst > left) or (not priced and left <= 0):
-            known = f"up to {dollars(worst)}" if priced else f"{dollars(worst)} or more, its price is not known"
+        if (worst > left and worst) or (not is_priced and left <= 0):
+            self._short = worst
+            cost = f"up to {dollars(worst)}" if is_priced else f"{dollars(worst)} or more, its price is not known"
             raise BudgetExceededError(
-                f"the call would pass the budget: {model} may cost {known} "
-                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {self._said()}",
+                f"the call would pass the budget: {model} may cost {cost} "
+                f"({input_tokens + known.more_in:.0f} tokens in, {output_tokens:.0f} out), {self._said()}",
                 billed=False,
             )
         self._reserved += worst
-        if not priced:
+        if not is_priced:
             self.calls_unpriced += 1
-        return Reservation(model, worst, priced, asked_in, asked_out)
+        return Reservation(model, worst, is_priced, known, input_tokens, asked_out)
 
     def settle(
         self,
         reservation: Reservation,
         cost_usd: float | None = None,
         usage: Usage | ResponseUsage | None = None,
-        plain: tuple[int, int, int] | None = None,
+        plain: tuple[tuple[int, int], int] | None = None,
     ) -> None:
         """Count what an attempt cost: the vendor's statement, else its tokens at the price, else all that was reserved.
 
@@ -237,18 +264,22 @@ class Budget:
         self._reserved -= reservation._held
         if plain is None:
             plain = plainly_taken(usage)
-        tokens = tokens_of(usage) if plain is None else plain[:2]
-        if tokens is not None:
-            cap = reservation._output
-            over_in = tokens[0] - reservation._input
-            over_out = tokens[1] - (self.default_output_tokens if cap is None else cap)
-            if over_in > 0 or over_out > 0:
-                self._look_beyond(reservation.model, over_in, over_out, capped=cap is not None)
+        # No prompt is empty, so that none is taken for not counted.
+        (taken, given), cached = plain or (tokens_of(usage) or (0, 0), 0)
+        model, cap = reservation.model, reservation._output
+        if taken > reservation._input or given > (self.default_output_tokens if cap is None else cap):
+            self._look_beyond(reservation, taken, given)
         if cost_usd is not None and 0 <= cost_usd <= _MAX_USD:
-            self._learn(reservation.model, cost_usd, tokens)
+            self._learn(model, cost_usd, taken + given)
             self._spent += round(cost_usd * _PICO)
             return
-        computed = cost(self.prices.get(reservation.model), usage, plain)
+        known = reservation._known
+        if plain is not None and (known.is_listed or (known := self._look_up(model)).is_listed):
+            self._spent += taken * known.input + given * known.output
+            if cached:
+                self._spent -= cached * (known.input - known.cached)
+            return
+        computed = cost(self.prices.get(model), usage)
         if computed is None:
             self.unknown += 1
             self._spent += reservation._held
@@ -279,19 +310,31 @@ class Budget:
             f"{dollars(self._reserved)} reserved by calls in flight)"
         )
 
-    def _look_beyond(self, model: str, over_in: float, over_out: float, *, capped: bool) -> None:
-        """Learn from a reply that took more tokens than it was asked for."""
-        beyond = self._beyond.setdefault(model, _Beyond())
-        beyond.input = max(beyond.input, over_in)
-        if capped:
-            beyond.output = max(beyond.output, over_out)
-        else:
-            beyond.default = max(beyond.default, over_out)
+    def _look_up(self, model: str) -> _Model:
+        """Return what is known of a model, at its price of now."""
+        known, price = self._models.get(model), self.prices.get(model)
+        if known is None:
+            if price is None:
+                return _UNKNOWN
+            known = self._models[model] = _Model()
+        known.see(price)
+        return known
 
-    def _learn(self, model: str, cost_usd: float, tokens: tuple[int, int] | None) -> None:
+    def _look_beyond(self, reservation: Reservation, taken: int, given: int) -> None:
+        """Learn from a reply that took more tokens than it was asked for."""
+        known, cap = self._models.setdefault(reservation.model, _Model()), reservation._output
+        known.more_in = max(known.more_in, ceil(taken - reservation._input))
+        if cap is None:
+            known.more_uncapped = max(known.more_uncapped, given - self.default_output_tokens)
+        else:
+            known.more_out = max(known.more_out, ceil(given - cap))
+
+    def _learn(self, model: str, cost_usd: float, tokens: int) -> None:
         # A call that was free of charge says nothing about the next one.
-        if tokens is not None and cost_usd > 0:
-            self._learned[model] = max(self._learned.get(model, 0.0), cost_usd / sum(tokens))
+        if tokens and cost_usd > 0:
+            known = self._models.setdefault(model, _Model())
+            known.charged = max(known.charged or 0.0, cost_usd / tokens)
+            known.see(known.price)
 
     def __repr__(self) -> str:
         return (

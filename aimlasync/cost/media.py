@@ -92,7 +92,7 @@ def media_in(body: Mapping[str, Any]) -> Media:
     held = []
     for member in ("messages", "input"):
         items = body.get(member)
-        if items is not None and isinstance(items, (list, tuple)) and not is_text(items):
+        if isinstance(items, (list, tuple)) and not is_text(items):
             held.append(items)
     if not held:
         return NO_MEDIA

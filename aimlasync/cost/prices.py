@@ -119,12 +119,9 @@ def prices_of(models: Iterable[Model]) -> dict[str, Price]:
     return prices
 
 
-def cost(
-    price: Price | None, usage: Usage | ResponseUsage | None, plain: tuple[int, int, int] | None = None
-) -> float | None:
+def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | None:
     """Return the US dollars that `usage` costs at `price`, None when a price or a count that is needed is unknown.
 
-    `plain` is what `plainly_taken` said of the usage, where the caller has asked it.
     A cost that the vendor stated takes precedence over this. Where more than one price may apply, the dearer one is
     taken. Tokens that stand in the total alone cost as much as input or as output: ByteSpike charges such reasoning at
     the rate of the input, the AI/ML API at that of the output. Tokens written to a cache cost a quarter more than other
@@ -134,9 +131,9 @@ def cost(
     """
     if price is None:
         return None
-    plain = plain or plainly_taken(usage)
+    plain = plainly_taken(usage)
     if plain is not None and price.input is not None and price.output is not None:
-        read, given, cached = plain
+        (read, given), cached = plain
         total = (read - cached) * price.input + given * price.output
         return total + cached * (price.input if price.cached_input is None else price.cached_input) if cached else total
     taken = taken_by(usage)

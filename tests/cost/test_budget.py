@@ -9,9 +9,9 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.chat.types import Usage
+from aimlasync.chat.types import PromptTokensDetails, Usage
 from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation, output_cap
-from aimlasync.cost.prices import Price
+from aimlasync.cost.prices import Price, cost
 from aimlasync.errors import BudgetExceededError
 from aimlasync.responses.types import ResponseUsage
 
@@ -155,6 +155,36 @@ def test_prices_may_be_filled_after_the_budget_was_made() -> None:
     assert purse.reserve("m", 0, 10).usd == 0.1
 
 
+def test_price_that_changes_holds_for_what_is_reserved_from_then_on() -> None:
+    prices = {"m": CENT}
+    purse = Budget(1, prices=prices)
+    before = purse.reserve("m", 100, 10)
+    prices["m"] = Price(input=0.002, output=0.01)
+    after = purse.reserve("m", 100, 10)
+    assert (before.usd, after.usd) == (0.2, 0.3)
+    purse.settle(after, usage=usage(100, 10))
+    assert purse.spent == 0.3
+    del prices["m"]
+    assert not purse.reserve("m", 1, 1).priced
+
+
+def test_price_that_comes_while_a_call_is_in_flight_says_what_it_cost() -> None:
+    prices: dict[str, Price] = {}
+    purse = Budget(1, prices=prices)
+    reservation = purse.reserve("m", 100, 10)
+    prices["m"] = CENT
+    purse.settle(reservation, usage=usage(100, 10))
+    assert (purse.spent, purse.unknown) == (0.2, 0)
+
+
+def test_names_of_models_that_nobody_charges_for_are_not_kept() -> None:
+    purse = budget()
+    for number in range(10):
+        purse.settle(purse.reserve(f"named-{number}", 10**6), usage=usage(1, 1))
+    purse.reserve("m", 1, 1)
+    assert list(purse._models) == ["m"]
+
+
 # --- settle ------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +205,19 @@ def test_cost_that_is_not_stated_is_computed_from_the_usage(used: Any) -> None:
     purse.settle(purse.reserve("m", 100, 20), None, used)
     assert state(purse) == pytest.approx((0.1, 0, 0.9))
     assert purse.unknown == 0
+
+
+@pytest.mark.parametrize("cached", [None, 0, 30, 100])
+@pytest.mark.parametrize(
+    "price", [CENT, Price(input=1.5e-7, output=6e-7), Price(input=3e-6, output=0, cached_input=3e-7)]
+)
+def test_what_counts_as_spent_is_what_the_usage_costs_at_the_price(price: Price, cached: int | None) -> None:
+    purse = Budget(10, prices={"m": price})
+    used = usage(100, 20)
+    if cached is not None:
+        used.prompt_tokens_details = PromptTokensDetails(cached_tokens=cached)
+    purse.settle(purse.reserve("m", 1000, 100), usage=used)
+    assert purse.spent == pytest.approx(cost(price, used), abs=1e-12)
 
 
 @pytest.mark.parametrize("used", [None, Usage(), ResponseUsage()], ids=["none", "chat", "responses"])

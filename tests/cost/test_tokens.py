@@ -226,5 +226,5 @@ def test_what_is_plain_is_read_as_the_sums_are(counts: Any, beyond: int, prompt:
     plain, taken = plainly_taken(usage), taken_by(usage)
     if plain is not None:
         assert taken is not None
-        assert plain == (taken.input, taken.output, taken.cached or 0)
+        assert plain == ((taken.input, taken.output), taken.cached or 0)
         assert (taken.is_consistent, taken.has_audio, taken.outside, taken.cache_writes or 0) == (True, False, 0, 0)

@@ -202,7 +202,7 @@ def json_line(raw: bytes) -> Raw:
 
 def _readable(raw: bytes) -> bytes:
     """Return JSON on one line, and null for what is nested so deep that a later reader might have no stack left."""
-    # How many brackets there are, by what is left without them: `count` looks at each byte by itself, six times as long.
+    # How many brackets there are, by what is left without them: `count` looks at each byte and takes six times as long.
     if 2 * len(raw) - len(raw.replace(b"[", b"")) - len(raw.replace(b"{", b"")) > _SPARE:
         try:
             _skim(_OPEN + raw + _CLOSE)
