@@ -26,6 +26,9 @@ from aimlasync.transport.base import RawReply
 from aimlasync.wire.error_bodies import unfinished
 from aimlasync.wire.error_shapes import read_error
 
+# How answers of responses, and of Anthropic's messages, end.
+_FOREIGN_ENDS = ("response.completed", "response.incomplete", "message_stop")
+
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     """A streamed chat completion."""
@@ -145,6 +148,10 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             return words
         kind = aside.to_dict().get("type")
         return f": its last event, {kind}, is none of chat/completions" if isinstance(kind, str) else ""
+
+    def _is_foreign(self) -> bool:
+        aside = self._assembler.aside
+        return not self._says_something and aside is not None and aside.to_dict().get("type") in _FOREIGN_ENDS
 
     def _no_answer(self) -> AimlasyncError:
         lacks = "says nothing, and not why" if self._assembler.whole().choices else "has no choices"

@@ -191,8 +191,8 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     said = read_error(body)
     if status_in(said) is not None:
         return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
-    if said.message:
-        what = f"{what}: {excerpt(said.message)}"
+    if words := excerpt(said.message or raw.decode("utf-8", "replace")):
+        what = f"{what}: {words}"
     if attempt.response.status == 202:
         what = f"{what}; {_ELSEWHERE}"
     return APIResponseValidationError(f"HTTP {attempt.response.status} with {what}", raw=raw, info=attempt.info)

@@ -283,7 +283,9 @@ class StreamReading(Generic[P, W]):
             self._fail(TruncatedStreamError(said, partial=self._whole()))
         else:
             said = f"the stream ended before the answer did{self._last_words()}"
-            self._fail(TruncatedStreamError(said, partial=self._whole()))
+            cut = TruncatedStreamError(said, partial=self._whole())
+            cut.retryable = not self._is_foreign()
+            self._fail(cut)
 
     def _last_said(self) -> ErrorDetail:
         """Return what the last piece with nothing in it says: some servers tell of a failure in a way of their own."""
@@ -298,6 +300,10 @@ class StreamReading(Generic[P, W]):
             # Go's http.Error and others write what is wrong into a body that has begun.
             said = between.decode("utf-8", "replace")
         return f": {excerpt(said)}" if said else ""
+
+    def _is_foreign(self) -> bool:
+        """Whether the stream is a whole answer of another API, which would come again and be paid again."""
+        return False
 
     def _error_aside(self) -> Any:
         """Return the last object if it tells of a failure though nothing in it is named "error", None without one."""

@@ -105,6 +105,28 @@ async def test_a_stream_of_another_api_is_told(kind: str) -> None:
     assert str(error).endswith(f": its last event, {kind}, is none of chat/completions")
 
 
+@pytest.mark.parametrize("kind", ["message_stop", "response.completed", "status"])
+async def test_a_whole_answer_of_another_api_is_paid_once(kind: str) -> None:
+    script = Script([data({"type": "message_start"}), data({"type": kind})])
+    async with raw_server(script) as server, connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+        with pytest.raises(TruncatedStreamError):
+            await client.chat.completions.create(model="m", messages=[], stream=True)
+        # What is only said beside an answer may come before one the next time.
+        assert len(server.requests) == (2 if kind == "status" else 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_that_is_no_answer_is_told_by_its_first_words(stream: bool) -> None:
+    body = b'{"candidates": [{"content": {"parts": [{"text": "hi"}]}}]}'
+    async with raw_server(Script([body], content_type="application/json", end="keep")) as server:
+        async with connect(server) as client:
+            with pytest.raises(APIResponseValidationError, match=r'has no choices: {"candidates": ') as caught:
+                await client.chat.completions.create(model="m", messages=[], stream=stream)
+            with pytest.raises(APIResponseValidationError, match=r'a list of items: {"candidates": '):
+                await client.responses.create(model="m", input="hi", stream=stream)
+    assert caught.value.raw == body
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("body", [b"", b'{"status": "pending-evaluation"}'])
 async def test_a_request_that_is_answered_elsewhere_is_not_sent_again(body: bytes, stream: bool) -> None:
