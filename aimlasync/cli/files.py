@@ -29,7 +29,7 @@ from aimlasync.bulk.output.layout import Outcome
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of
-from aimlasync.bulk.output.target import Target, check_place, refuse_input
+from aimlasync.bulk.output.target import Target, check_name, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.errors import WrongUseError
 from aimlasync.cli.options import F, FileName, with_options
@@ -180,6 +180,7 @@ def check_outputs(
         named=copies.named,
     )
     target.check()
+    check_name(errors, "lines of a journal", ending=".jsonl, and export that", formats=("jsonl", "json"))
     return target
 
 

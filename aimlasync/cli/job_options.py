@@ -242,7 +242,7 @@ job_options = with_options(
             "--errors",
             type=FileName(),
             metavar="PATH",
-            help="Write the lines of the rows that failed to a file of their own.",
+            help="Write the lines of the rows that failed to a file of their own (.jsonl).",
         ),
         click.option(
             "--progress",

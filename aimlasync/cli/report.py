@@ -13,7 +13,7 @@ from aimlasync.bulk.journal.record import WHERE_IT_IS
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.output.target import Target, check_name
 from aimlasync.bulk.report import ReportError, collect, render
 from aimlasync.cli.errors import WrongUseError
 from aimlasync.cli.options import FileName, overwrite_option
@@ -58,6 +58,7 @@ def report(journal: str, output: str | None, gold: str | None, input_: str | Non
             raise WrongUseError(f"{journal}: {error.strerror}; {WHERE_IT_IS}") from None
         try:
             target.check()
+            check_name(said, "an HTML page", ending=".html")
         except InputError as error:
             raise WrongUseError(str(error)) from None
         with target.open() as file:

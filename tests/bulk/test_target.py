@@ -284,6 +284,33 @@ def test_what_a_job_reads_and_keeps_is_never_its_output(words: tuple[str, ...], 
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            (*BULK[:-1], "x.jsonl", "--errors", "bad.csv"),
+            "bad.csv: a name of a table, and this makes lines of",
+        ),
+        ((*BULK[:-1], "x.jsonl", "--errors", "b.parquet"), "b.parquet: a name of a table, and this makes lines"),
+        ((*BULK[:-1], "x.jsonl", "--errors", "bad.jsonl.gz"), "bad.jsonl.gz: a name of a packed file, and this makes"),
+        (
+            ("report", "j.jsonl", "-o", "r.xlsx"),
+            "r.xlsx: a name of a table, and this makes an HTML page; name it .html",
+        ),
+        (("report", "j.jsonl", "-o", "r.html.zst"), "r.html.zst: a name of a packed file, and this makes an HTML page"),
+        (("merge", "j.jsonl", "-o", "m.jsonl.gz"), "m.jsonl.gz: a name of a packed file, and this makes a journal"),
+    ],
+)
+@pytest.mark.usefixtures("job")
+def test_a_name_that_says_another_kind_of_file_is_refused(words: tuple[str, ...], said: str, vendor: Vendor) -> None:
+    sim = vendor()
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    done = run(*(word.format() for word in words))
+    assert (done.exit_code, len(sim.ledger)) == (2, 0)
+    assert said in done.stderr
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
 def test_nothing_is_asked_before_the_output_is_known_to_be_free(vendor: Vendor) -> None:
     sim = vendor()
     write("in.csv", ROWS)

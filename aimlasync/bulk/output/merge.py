@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.journal.index import Index
@@ -25,7 +24,7 @@ from aimlasync.bulk.output.cells import text_of
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.output.target import Target, check_name
 from aimlasync.wire.canonical_json import canonical
 
 _MOST = 1000
@@ -69,8 +68,7 @@ def merge(
 def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
-    if format_of_path(out_path) not in (None, "jsonl", "json"):
-        raise InputError(out_path, "a name of a table, and this makes a journal; name it .jsonl, and export that")
+    check_name(out_path, "a journal", ending=".jsonl, and export that", formats=("jsonl", "json"))
     for number, path in enumerate(paths):
         if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
             raise InputError(path, "named twice, and each of its rows would be; name it once")

@@ -2,7 +2,7 @@
 
 `Target` decides for every table, page, file of failed lines and merged journal. A job may write where nothing is, and
 over what it wrote itself and nobody has changed since; anything else is refused unless `overwrite` is asked for.
-Imports `journal`, `InputError`, and of this room `streams`, `replace` and `written`.
+Imports `journal`, the formats and the `InputError` of input, and of this room `streams`, `replace` and `written`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
 from aimlasync.addresses import begins_like_one, is_address, shown
-from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.compression import packing_of_path
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, is_manifest, locked
 from aimlasync.bulk.output.replace import replacing
@@ -196,6 +198,18 @@ def check_place(path: str, *, option: str = "name") -> None:
         raise InputError(path, f"there is no directory {folder}; {make}")
     if not os.access(folder, os.W_OK):
         raise InputError(path, f"no right to write into {folder}; choose another {option}")
+
+
+def check_name(path: str, makes: str, *, ending: str, formats: Collection[Format] = ()) -> None:
+    """Raise InputError for a name that says another format than any of `formats`, or a packed one."""
+    said = format_of_path(path)
+    if packing_of_path(path) is not None:
+        kind = "packed file"
+    elif said is not None and said not in formats:
+        kind = "table"
+    else:
+        return
+    raise InputError(shown(path), f"a name of a {kind}, and this makes {makes}; name it {ending}")
 
 
 def refuse_input(path: str, reads: Collection[Readable | str], *, option: str) -> None:
