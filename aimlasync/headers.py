@@ -193,7 +193,10 @@ def _basic(coded: str) -> list[str]:
 
 
 class Fields(Mapping[str, str]):
-    """The fields of a response by name, ignoring case; of several fields with one name, the first."""
+    """The fields of a response by name, ignoring case; of several fields with one name, the first.
+
+    It is iterated in lower case, as an httpx response's, so that a dict made of it has names to look up.
+    """
 
     __slots__ = ("by_name",)
 
@@ -223,7 +226,7 @@ class Fields(Mapping[str, str]):
         return len(self.by_name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter([line.partition(":")[0] for line in self.by_name.values()])
+        return iter(self.by_name)
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Fields:

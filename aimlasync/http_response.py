@@ -5,7 +5,7 @@ Made when it is asked for. It has no I/O, and may import `headers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,11 +16,24 @@ from aimlasync.headers import Fields
 class HttpResponse:
     """Status, headers and body of a response; names of headers in any case."""
 
-    def __init__(self, status: int | None, headers: Mapping[str, str], content: bytes | None = None) -> None:
+    def __init__(
+        self,
+        status: int | None,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        *,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.status_code = status or 0
         """The HTTP status, 0 where no response came."""
         self.headers = headers if isinstance(headers, Fields) else Fields.of(headers)
         self._content = content
+        self._close = close
+
+    async def aclose(self) -> None:
+        """Close the stream that this is the response of; harmless where the body is here."""
+        if self._close is not None:
+            await self._close()
 
     @property
     def content(self) -> bytes:

@@ -68,7 +68,7 @@ class Stream(StreamReading[P, W]):
         """Status and headers of the response."""
         from aimlasync.http_response import HttpResponse
 
-        return HttpResponse(self.info.status, self.info.headers)
+        return HttpResponse(self.info.status, self.info.headers, close=self.close)
 
     @property
     def text(self) -> AsyncIterator[str]:

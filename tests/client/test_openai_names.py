@@ -412,3 +412,21 @@ async def test_a_catalogue_is_iterated_either_way() -> None:
         listed = await client.models.list()
         assert [model.id async for model in listed] == [model.id for model in listed] == ["a", "b"]
         assert not listed.has_next_page()
+
+
+async def test_headers_in_a_dict_are_found_in_lower_case() -> None:
+    script = Script([b"{}"], 400, "application/json", [("X-RateLimit-Remaining-Requests", "7")], end="keep")
+    async with raw_server(script) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(aimlasync.BadRequestError) as refused:
+            await client.chat.completions.create(**CHAT)
+        assert dict(refused.value.response.headers)["x-ratelimit-remaining-requests"] == "7"
+        assert refused.value.response.headers["X-RateLimit-Remaining-Requests"] == "7"
+
+
+async def test_a_stream_is_left_by_closing_its_response() -> None:
+    script = Script([EVENTS.partition(b"\n\n")[0] + b"\n\n"], end="stall")
+    async with raw_server(script) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
+        left = await client.chat.completions.create(**CHAT, stream=True)
+        assert client.statistics()[0].in_flight == 1
+        await left.response.aclose()
+        assert client.statistics()[0].in_flight == 0
