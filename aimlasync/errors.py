@@ -29,7 +29,8 @@
 
 No third-party exception is ever chained, since those of aiohttp carry the Authorization header, and no error holds a
 secret. The names that AsyncOpenAI has besides are aliases: `OpenAIError` and `APIError` of AimlasyncError,
-`LengthFinishReasonError` of AnswerTruncatedError, `ContentFilterFinishReasonError` of AnswerRefusedError.
+`LengthFinishReasonError` of AnswerTruncatedError, `ContentFilterFinishReasonError` of AnswerRefusedError. What tests
+make by hand with the arguments of AsyncOpenAI's errors, `request=`, `response=` and `body=`, is made here too.
 It has no I/O; it imports the type of `info`, and `http_response` when it is asked for.
 """
 
@@ -58,9 +59,19 @@ class AimlasyncError(Exception):
     param: str | None = None
     _body: Any = None
 
-    def __init__(self, message: str, *, info: Info | None = None, billed: bool | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        request: object = None,
+        *,
+        body: Any = None,
+        info: Info | None = None,
+        billed: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        if body is not None:
+            self._body = body
         self.info = info
         self.billed = billed
         """False when nothing was sent, or the vendor states that such failures are free; None when that is unknown."""
@@ -123,14 +134,32 @@ class APIConnectionError(AimlasyncError):
 
     retryable = True
 
+    def __init__(
+        self,
+        message: str = "Connection error.",
+        request: object = None,
+        *,
+        info: Info | None = None,
+        billed: bool | None = None,
+    ) -> None:
+        super().__init__(message, info=info, billed=billed)
+
 
 class APITimeoutError(APIConnectionError):
     """A bound of `Timeout` passed: `.phase` names it, and `.partial` holds what a stream had delivered."""
 
     def __init__(
-        self, message: str, *, phase: Phase, partial: Any = None, info: Info | None = None, billed: bool | None = None
+        self,
+        message: str | object = "Request timed out.",
+        request: object = None,
+        *,
+        phase: Phase = "total",
+        partial: Any = None,
+        info: Info | None = None,
+        billed: bool | None = None,
     ) -> None:
-        super().__init__(message, info=info, billed=billed)
+        # AsyncOpenAI's takes a request, and no message.
+        super().__init__(message if isinstance(message, str) else "Request timed out.", info=info, billed=billed)
         self.phase: Phase = phase
         self.partial = partial
         self.retryable = phase not in ("total", "attempt")
@@ -147,13 +176,16 @@ class TruncatedStreamError(APIConnectionError):
 
 
 class APIStatusError(AimlasyncError):
-    """The server answered with an error."""
+    """The server answered with an error. Raises TypeError where it is made with neither a status nor a response."""
+
+    _response: Any = None
 
     def __init__(
         self,
         message: str,
         *,
-        status: int,
+        status: int | None = None,
+        response: Any = None,
         body: Any = None,
         raw: bytes = b"",
         code: str | None = None,
@@ -165,7 +197,14 @@ class APIStatusError(AimlasyncError):
         billed: bool | None = None,
     ) -> None:
         super().__init__(message, info=info, billed=billed)
-        self.status = status
+        if response is not None:
+            self._response = response
+            status = response.status_code if status is None else status
+            stated = body if isinstance(body, dict) else {}
+            code, type, param = code or stated.get("code"), type or stated.get("type"), param or stated.get("param")
+        if status is None:
+            raise TypeError(f"{self.__class__.__name__} is made with status=, or with response=")
+        self.status: int = status
         self._body = body
         self.raw = raw
         """The bytes of the body, up to 1 MiB."""
@@ -185,6 +224,9 @@ class APIStatusError(AimlasyncError):
     @property
     def response(self) -> HttpResponse:
         """Status, headers and body, in the shape of an httpx.Response."""
+        if self._response is not None:
+            given: HttpResponse = self._response
+            return given
         from aimlasync.http_response import HttpResponse
 
         return HttpResponse(self.status, {} if self.info is None else self.info.headers, self.raw)
@@ -262,9 +304,17 @@ class APIResponseValidationError(AimlasyncError):
 class AnswerError(APIResponseValidationError):
     """`parse` got an answer that is no value of the type; `.reply` holds the complete reply, which was paid for."""
 
-    def __init__(self, message: str, *, reply: Any, raw: bytes = b"", info: Info | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "the answer is no value of the type",
+        *,
+        reply: Any = None,
+        completion: Any = None,
+        raw: bytes = b"",
+        info: Info | None = None,
+    ) -> None:
         super().__init__(message, raw=raw, info=info, billed=True)
-        self.reply = reply
+        self.reply = completion if reply is None else reply
 
     @property
     def completion(self) -> Any:

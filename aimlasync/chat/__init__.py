@@ -1,7 +1,7 @@
 """Chat completions as structs: requests, replies, and the chunks of a stream.
 
-It may import `wire`, `config` and what lies below them. It exports the structs of requests and whole replies. The
-structs of a stream are in `chat.chunks`, which is imported with the first stream.
+It may import `wire`, `config` and what lies below them. It exports the structs of requests and whole replies, and
+those of a stream, whose module `chat.chunks` is imported when the first of them is asked for.
 
     types              messages, tools, the reply, and the parameters of `create`
     vendor_parameters  parameters of `create` that vendors have beyond OpenAI's
@@ -14,6 +14,8 @@ structs of a stream are in `chat.chunks`, which is imported with the first strea
     merging            joins fields of deltas that no struct declares
     assembler          joins the chunks of a stream into one reply
 """
+
+from typing import TYPE_CHECKING, Any
 
 from aimlasync.chat.parsed import ParsedChatCompletion
 from aimlasync.chat.types import (
@@ -49,20 +51,27 @@ from aimlasync.chat.types import (
     UserPart,
 )
 
+if TYPE_CHECKING:
+    from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
+
 __all__ = [
     "PARAMETERS",
     "Annotation",
     "ChatCompletion",
+    "ChatCompletionChunk",
     "ChatOptions",
     "ChatParams",
     "Choice",
+    "ChunkChoice",
     "CompletionTokensDetails",
     "CustomCall",
+    "Delta",
     "DeveloperMessage",
     "FileData",
     "FilePart",
     "Function",
     "FunctionCall",
+    "FunctionDelta",
     "FunctionTool",
     "ImagePart",
     "ImageURL",
@@ -75,6 +84,7 @@ __all__ = [
     "TextPart",
     "TokenLogprob",
     "ToolCall",
+    "ToolCallDelta",
     "ToolMessage",
     "TopLogprob",
     "URLCitation",
@@ -82,3 +92,15 @@ __all__ = [
     "UserMessage",
     "UserPart",
 ]
+
+_OF_A_STREAM = ("ChatCompletionChunk", "ChunkChoice", "Delta", "FunctionDelta", "ToolCallDelta")
+
+if not TYPE_CHECKING:  # with it, checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        """Return a struct of a stream. Raises AttributeError for any other name."""
+        if name not in _OF_A_STREAM:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from aimlasync.chat import chunks
+
+        return getattr(chunks, name)

@@ -72,6 +72,13 @@ class AsyncClient(OpenAINames):
     ValueError for a base URL, key or header that cannot be sent safely, TypeError for an option of another kind.
     """
 
+    # Slots are names of the class too: `AsyncMock(spec=AsyncClient)` has what the class has.
+    __slots__ = ("chat", "models")
+    chat: Chat
+    """Chat completions: `chat.completions.create`, `.parse` and `.stream`."""
+    models: Models
+    """The catalogue of models."""
+
     @keyless
     def __init__(
         self,

@@ -41,6 +41,19 @@ class _Elsewhere:
         )
 
 
+class _Key:
+    """The name `api_key`: the key is not read here, and another one needs another client."""
+
+    def __get__(self, client: object, kind: type) -> NoReturn:
+        raise AttributeError(f"the key of an {kind.__name__} is not shown: {_OTHER_KEY}")
+
+    def __set__(self, client: object, key: object) -> NoReturn:
+        raise AttributeError(f"the key of an {type(client).__name__} is not changed: {_OTHER_KEY}")
+
+
+_OTHER_KEY = "with_options(api_key=...) returns a client with another, and api_key= may be a function"
+
+
 # No `__getattr__`: with one, Python takes several times as long to find each attribute that there is.
 class RawAnswers:
     """`with_raw_response` and `with_streaming_response`, on the client and on its resources."""
@@ -54,7 +67,7 @@ class RawAnswers:
 
     def __dir__(self) -> list[str]:
         found = {name: value for kind in reversed(type(self).__mro__) for name, value in vars(kind).items()}
-        return [name for name in super().__dir__() if not isinstance(found.get(name), _Elsewhere)]
+        return [name for name in super().__dir__() if not isinstance(found.get(name), (_Elsewhere, _Key))]
 
     @property
     def with_raw_response(self) -> RawResources:
@@ -80,6 +93,7 @@ class OpenAINames(RawAnswers):
         *("webhooks", "delete", "get", "get_api_list", "patch", "post", "put"),
     )
 
+    api_key = _Key()
     _pipeline: Pipeline
     _settings: Settings
 

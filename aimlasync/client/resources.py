@@ -184,6 +184,8 @@ class Completions(RawAnswers):
 class Chat(RawAnswers):
     """`client.chat`."""
 
+    __slots__ = ("completions",)
+
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.completions = Completions(pipeline, settings)
 

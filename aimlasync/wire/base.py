@@ -93,6 +93,15 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
         return cls.from_json(json_data)
 
     @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """Return the struct of these fields, whose values may be dicts; `construct` is the same."""
+        return cls.from_json(encode(values))
+
+    construct = model_construct
+    parse_obj = model_validate
+    parse_raw = model_validate_json
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from aimlasync.wire.pydantic_fields import schema_of
 

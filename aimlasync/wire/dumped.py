@@ -121,7 +121,7 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
         for name in _KEYS.get(_name(struct), ()):
             if name not in made:
                 value = getattr(struct, name, None)
-                made[name] = value if isinstance(value, (str, int, float)) else None
+                made[name] = value if isinstance(value, (str, int, float)) or value == [] else None
     if not nulls:
         for name in [name for name, value in made.items() if value is None]:
             del made[name]
