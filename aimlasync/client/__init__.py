@@ -24,7 +24,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     target            an upstream that may serve a call, and the bytes that it takes
     balancer          chooses an upstream, and waits there for a permit
     wait_reasons      what a call waits for, in words
-    changing_lines    calls that wait at one endpoint and go to another that has room
+    changing_queues   calls that wait at one endpoint and go to another that has room
     drain             the calls that wait, which a drained client cancels
     attempts          one attempt: sent, within its bounds, and ended
     failure_signs     what an error says of capacity, health, key and cost

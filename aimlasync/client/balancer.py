@@ -16,7 +16,7 @@ from typing import Any
 from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.admission.limiter import SentAway
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call
-from aimlasync.client.changing_lines import ChangingLines
+from aimlasync.client.changing_queues import ChangingQueues
 from aimlasync.client.target import Target
 from aimlasync.client.wait_reasons import note_wait, why_it_waits
 from aimlasync.config import Limits, check_at_least
@@ -40,7 +40,7 @@ _log = logging.getLogger("aimlasync.retry")
 class Balancer:
     """The upstreams of a client."""
 
-    __slots__ = ("changing_lines", "max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
+    __slots__ = ("changing_queues", "max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Balancer:
             raise ValueError("endpoints= must name at least one endpoint")
         check_at_least(0, max_queue=max_queue, max_queue_per_tenant=max_queue_per_tenant, max_wait=max_wait)
         self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
-        self.changing_lines = ChangingLines(self.upstreams, self._choose) if len(endpoints) > 1 else None
+        self.changing_queues = ChangingQueues(self.upstreams, self._choose) if len(endpoints) > 1 else None
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait
@@ -75,8 +75,8 @@ class Balancer:
         """Let go of what waited or was in flight in an event loop that is closed."""
         for upstream in self.upstreams:
             upstream.begin_again()
-        if self.changing_lines is not None:
-            self.changing_lines.forget()
+        if self.changing_queues is not None:
+            self.changing_queues.forget()
 
     def start_from(self, known: Starts, share: float) -> None:
         """Let models start with a share of what is known of them, by the endpoint's address and the model."""
@@ -174,7 +174,7 @@ class Balancer:
     async def admit(self, call: Call) -> Attempt:
         """Choose where the next attempt goes, and wait there until it may be sent.
 
-        Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
+        Raises OverloadedError at once when the queue is too long, or the wait longer than the call has time for.
         """
         loop = asyncio.get_running_loop()
         until, was_sent_away = None if self.max_wait is None else loop.time() + self.max_wait, False
@@ -248,10 +248,10 @@ class Balancer:
     ) -> Admission:
         if not lane.standstill.is_watching:
             lane.standstill.watch()
-        if self.changing_lines is None or len(call.targets) == 1:
+        if self.changing_queues is None or len(call.targets) == 1:
             served = lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
         else:
-            served = self.changing_lines.wait(call, lane, tokens, again=again)
+            served = self.changing_queues.wait(call, lane, tokens, again=again)
         if until is None:
             return await served
         try:
@@ -260,7 +260,7 @@ class Balancer:
         except TimeoutError:
             pass
         raise OverloadedError(
-            f"{lane.name}: no place in the line's {self.max_wait} s",
+            f"{lane.name}: no place in the queue within {self.max_wait} s",
             retry_after=self.max_wait,
             info=call.info,
         )
@@ -289,7 +289,7 @@ class Balancer:
         ):
             why = f"{waiting} calls of this tenant are waiting already"
         elif self.max_wait is not None and expected > self.max_wait:
-            why = f"the line is about {expected:.1f} s long"
+            why = f"the queue is about {expected:.1f} s long"
         if why is not None:
             raise OverloadedError(f"{name}: {why}", retry_after=expected, info=call.info)
 

@@ -120,7 +120,7 @@ class LeanTransport:
 
 
 class Origin:
-    """The connections to one server: the idle ones, and the line of those who need one."""
+    """The connections to one server: the idle ones, and the queue of those who need one."""
 
     __slots__ = (
         "_clock",
@@ -129,7 +129,7 @@ class Origin:
         "_dialling",
         "_idle",
         "_keepalive",
-        "_line",
+        "_queue",
         "_timer",
         "_transport",
         "buffer",
@@ -161,7 +161,7 @@ class Origin:
         self._clock = clock_of(self.loop)
         self._dialler = Dialler(url, partial(Connection, self, self.loop))
         self._dialling = 0
-        self._line: deque[Reply] = deque()
+        self._queue: deque[Reply] = deque()
         # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
         self._deadlines = Deadlines(self.loop)
         self._timer: asyncio.TimerHandle | None = None
@@ -190,12 +190,12 @@ class Origin:
         return None
 
     def give(self, connection: Connection) -> None:
-        """Take a connection back, for the next in line or for later."""
-        if self._line and connection.transport.is_closing():
+        """Take a connection back, for the next in the queue or for later."""
+        if self._queue and connection.transport.is_closing():
             connection.drop()
             return
         connection.since = self._clock()
-        while self._line and (reply := self._next()) is not None:
+        while self._queue and (reply := self._next()) is not None:
             if reply.fresh:
                 # This one was used before.
                 self._dialling += 1
@@ -250,15 +250,15 @@ class Origin:
             self._dialling += 1
             reply.may_dial = True
         else:
-            self._line.append(reply)
+            self._queue.append(reply)
             if reply.connect is not None:
                 reply.when = self.loop.time() + reply.connect
                 self._deadlines.open(reply)
 
     def _next(self) -> Reply | None:
-        """Return the next in line that has not left."""
-        while self._line:
-            reply = self._line.popleft()
+        """Return the next in the queue that has not left."""
+        while self._queue:
+            reply = self._queue.popleft()
             if reply.failure is None:
                 self._deadlines.cancel(reply)
                 return reply
@@ -271,12 +271,12 @@ class Origin:
             self._dialled()
         elif reply.connection is None:
             self._deadlines.cancel(reply)
-            # The line still holds it.
+            # The queue still holds it.
             reply.head, reply.sends = b"", None
         reply.abort()
 
     def _dialled(self) -> None:
-        """One handshake less: the next in line may begin."""
+        """One handshake less: the next in the queue may begin."""
         reply = self._next()
         if reply is None:
             self._dialling -= 1

@@ -43,7 +43,7 @@ class Exchanges:
         """Nothing is held by anybody, and another request is answered."""
         origin = self.origin
         await until(lambda: len(origin._idle) == len(self.transport.connections))
-        assert (origin._dialling, len(origin._line), origin._deadlines._open) == (0, 0, set())
+        assert (origin._dialling, len(origin._queue), origin._deadlines._open) == (0, 0, set())
         self.server.scripts = [ANSWERED]
         assert await self.read() == BODY
 

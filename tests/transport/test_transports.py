@@ -326,7 +326,7 @@ async def test_who_leaves_the_line_for_a_connection_leaves_nothing_behind(monkey
             for reply in replies:
                 assert await reply.read() == BODY
             (origin,) = transport._origins.values()
-            assert (origin._dialling, len(origin._line)) == (0, 0)
+            assert (origin._dialling, len(origin._queue)) == (0, 0)
             for connection in list(transport.connections):
                 connection.drop()
         await transport.close()

@@ -1,4 +1,4 @@
-"""Requests that stand in line for a connection: who is next is sent over the one that becomes free, or dials."""
+"""Requests that wait in the queue for a connection: who is next is sent over the one that becomes free, or dials."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_who_wants_a_fresh_connection_dials_when_its_turn_comes(monkeypatc
         for task in (fresh, other):
             assert await (await task).read() == BODY
         assert line.server.connections == 2
-        assert (line.origin._dialling, len(line.origin._line)) == (0, 0)
+        assert (line.origin._dialling, len(line.origin._queue)) == (0, 0)
 
 
 async def test_who_left_the_line_is_passed_over_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +95,13 @@ async def test_who_left_the_line_is_passed_over_and_not_sent(monkeypatch: pytest
         left, stayed = await line.join(b"left"), await line.join(b"stayed")
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        assert not line.origin._line[0].head
+        assert not line.origin._queue[0].head
         await line.serve()
         assert await (await stayed).read() == BODY
         assert line.server.bodies == [b"stayed"]
 
 
-async def test_the_connect_timeout_ends_a_wait_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_connect_timeout_ends_a_wait_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     async with standing(monkeypatch) as line:
         late, stayed = await line.join(b"late"), await line.join(b"stayed", connect=None)
         for alarm in line.origin._deadlines._open:
@@ -115,7 +115,7 @@ async def test_the_connect_timeout_ends_a_wait_in_line(monkeypatch: pytest.Monke
         await until(lambda: line.server.bodies == [b"stayed"])
 
 
-async def test_closing_ends_all_waits_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_ends_all_waits_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     async with standing(monkeypatch) as line:
         tasks = [await line.join(b"{}") for _ in range(3)]
         await line.transport.close()

@@ -20,7 +20,7 @@ from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError
 
 
-class ChangingLines:
+class ChangingQueues:
     """The calls that wait at one endpoint of several. Mutable: they come and go."""
 
     __slots__ = ("_calls", "_choose", "_looks_at", "_timer", "_upstreams")
