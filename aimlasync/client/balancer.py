@@ -133,6 +133,7 @@ class Balancer:
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
     ) -> tuple[Target, ...]:
+        """Do what `targets` does where the request is rewritten for a vendor. Each vendor's bytes are made once."""
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
@@ -246,6 +247,7 @@ class Balancer:
     async def _wait(
         self, call: Call, lane: Lane, tokens: Callable[[], float], until: float | None, *, again: bool
     ) -> Admission:
+        """Wait for a place until `until`. Raises SentAway where another endpoint has room, OverloadedError too late."""
         if not lane.standstill.is_watching:
             lane.standstill.watch()
         if self.changing_queues is None or len(call.targets) == 1:
@@ -266,6 +268,7 @@ class Balancer:
         )
 
     def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float) -> None:
+        """Raise OverloadedError for a call that would wait longer, or behind more calls, than it may."""
         name, upstream = lane.name, lane.upstream
         pause = lane.paused_until - now
         left = float("inf") if call.deadline is None else call.deadline - now

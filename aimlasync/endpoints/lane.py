@@ -1,7 +1,7 @@
 """One model at one endpoint: what is learned of it alone, and the permits for its attempts.
 
-A lane holds the model's adaptive limit, its queue and pause (`Limiter`), its circuit breaker and its counters. Every
-attempt is a `Permit`, made of what its lane admitted and released once, with an outcome; the lane learns from the
+A lane holds the model's adaptive limit (`law`), its queue and pause (`Limiter`), its circuit breaker and its counters.
+Every attempt is a `Permit`, made of what its lane admitted and released once, with an outcome; the lane learns from the
 release. What the models of an endpoint share is in `upstream`. It has no I/O. It may import `admission`, `resilience`
 and `statistics`.
 """
@@ -189,6 +189,7 @@ class Lane:
     def _failed(
         self, permit: Permit, outcome: Outcome, now: float, beside: int, kind: Refused | None, names_account: bool
     ) -> None:
+        """Count an attempt that the server refused or kept too long, and learn from it."""
         law, counters, upstream = self.law, self.counters, self.upstream
         if outcome is Outcome.LATE:
             counters.failed += 1

@@ -252,6 +252,7 @@ class Account:
             lease.tokens_per_minute, lease.memory.tokens = tokens.limit, tokens.told(now)
 
     def _grant(self, ask: Ask, worker: _Worker, lease: Lease, now: float) -> None:
+        """Fill `lease` with what the worker may send and from when, and take that from the minutes."""
         busy, parts = self._busy.sum(now)
         # The share of the limits that can be leased: without the parts of workers that are not heard.
         share = 1.0

@@ -303,6 +303,7 @@ class Leases:
         )
 
     async def _lease(self, ask: Ask, ending: HeldLease | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Request a lease, settle the one that is `ending`, and hold what is granted. A failure is tried again."""
         asked = loop.time()
         try:
             lease = await self._quota.lease(ask)

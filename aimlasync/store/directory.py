@@ -100,6 +100,7 @@ class DirectoryStore:
         return unsealed(key, data)
 
     def _write(self, key: str, value: bytes) -> None:
+        """Write a file beside its place, and move it there whole."""
         folder, name = self._place(key)
         if self.max_bytes is not None and len(value) + SEAL > self.max_bytes:
             return

@@ -88,6 +88,7 @@ class KeySearch:
         return False
 
     def _without(self, value: Any, depth: int) -> Any:
+        """Return `value` without the keys in it: itself where it holds none."""
         if isinstance(value, str):
             data = value.encode("utf-8", "surrogatepass")
             cut = self.cut_from(data)
