@@ -13,12 +13,12 @@ import pytest
 
 from aimlasync.admission.account_trial import AccountTrial
 from aimlasync.admission.outcome import Outcome
-from tests.admission.test_lanes import Judge, upstream
 from tests.support.permits import permit_now, permit_of
+from tests.support.refusing_server import RefusingServer, upstream
 from tests.support.virtual import run
 
 
-class Patient(Judge):
+class Patient(RefusingServer):
     """Its callers wait before they try again, longer each time, as the client's calls do."""
 
     def __init__(self, *of: Any, **more: Any) -> None:
@@ -60,12 +60,12 @@ def test_a_hundred_models_behind_one_limit_of_the_account_come_to_share_it(
 
     async def main(seed: int) -> None:
         made = upstream()
-        judge = Patient(made, **{"limits": {}, **limit}, names_account=names_account)
-        judge.draw = random.Random(seed)
+        server = Patient(made, **{"limits": {}, **limit}, names_account=names_account)
+        server.draw = random.Random(seed)
         start = asyncio.get_running_loop().time()
-        await judge.load({f"m{number}": 1 for number in range(100)}, 240.0)
+        await server.load({f"m{number}": 1 for number in range(100)}, 240.0)
         assert made.account.signs.is_account
-        answers, refused = judge.from_to(start + 150, start + 240)
+        answers, refused = server.from_to(start + 150, start + 240)
         assert answers > 0.7 * 90 * {"limits": 20 / 1.02, "rate": 10, "minute": 5}[next(iter(limit))]
         shares.append(refused)
 

@@ -12,8 +12,8 @@ import pytest
 from aimlasync.admission.learned import Finding, Watch, roundest
 from aimlasync.admission.outcome import Outcome
 from aimlasync.config import Limits
-from tests.admission.test_lanes import Judge, upstream
 from tests.support.permits import permit_now, permit_of
+from tests.support.refusing_server import RefusingServer, upstream
 from tests.support.virtual import run
 
 
@@ -21,10 +21,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "takes" in record.getMessage()]
 
 
-def load(judge: Judge, callers: dict[str, int], seconds: float) -> Any:
+def load(server: RefusingServer, callers: dict[str, int], seconds: float) -> Any:
     async def main() -> Any:
-        await judge.load(callers, seconds)
-        return judge.upstream.statistics(asyncio.get_running_loop().time())
+        await server.load(callers, seconds)
+        return server.upstream.statistics(asyncio.get_running_loop().time())
 
     return run(main())
 
@@ -33,7 +33,7 @@ def test_a_limit_of_attempts_at_once_is_told_once_and_stands_in_the_statistics(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    figures = load(Judge(upstream(), {"m": 6}), {"m": 20}, 400.0)
+    figures = load(RefusingServer(upstream(), {"m": 6}), {"m": 20}, 400.0)
     words = "one.example takes no more than 6 at once: give --concurrency 6 (Limits(concurrency=6))"
     assert told(caplog) == [words]
     assert figures.models[0].learned == words
@@ -44,15 +44,15 @@ def test_a_limit_of_one_or_two_is_told_as_such_and_not_before_it_has_held(
     limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 40.0)
+    load(RefusingServer(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 40.0)
     assert not told(caplog)
-    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 200.0)
+    load(RefusingServer(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 200.0)
     assert told(caplog) == [
         f"one.example takes no more than {limit} at once: give --concurrency {limit} (Limits(concurrency={limit}))"
     ]
 
 
-class ByTokens(Judge):
+class ByTokens(RefusingServer):
     """Its refusals name tokens a minute, and each answer takes 500."""
 
     async def _call(self, model: str) -> None:
@@ -75,7 +75,7 @@ def test_where_refusals_name_tokens_the_advice_is_of_tokens(caplog: pytest.LogCa
 
 def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    figures = load(Judge(upstream(), {}, minute=120), {"m": 30}, 1200.0)
+    figures = load(RefusingServer(upstream(), {}, minute=120), {"m": 30}, 1200.0)
     assert figures.models[0].learned is not None
     for said in [*told(caplog), figures.models[0].learned]:
         assert "requests a minute: give --rpm" in said
@@ -156,7 +156,7 @@ def test_a_server_that_asks_for_long_pauses_is_told_right_or_not_at_all(
     rate: float, waits: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    load(Judge(upstream(), {}, rate=rate, waits=waits, spread=0.5), {"m": 30}, 400.0)
+    load(RefusingServer(upstream(), {}, rate=rate, waits=waits, spread=0.5), {"m": 30}, 400.0)
     for said in told(caplog):
         found = re.search(r"about ([\d,]+) requests a minute", said)
         assert found is not None, said
@@ -174,8 +174,8 @@ def test_a_rate_that_is_kept_is_told_once_more_was_refused_and_it_is_kept_again(
 
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    assert load(Judge(upstream(), {}), {"m": 1}, 300.0).models[0].learned is None
-    assert load(Judge(upstream(Limits(concurrency=4)), {"m": 2}), {"m": 9}, 300.0).models[0].learned is None
+    assert load(RefusingServer(upstream(), {}), {"m": 1}, 300.0).models[0].learned is None
+    assert load(RefusingServer(upstream(Limits(concurrency=4)), {"m": 2}), {"m": 9}, 300.0).models[0].learned is None
     assert not told(caplog)
 
 
@@ -183,18 +183,18 @@ def test_what_grows_slowly_because_answers_are_long_is_not_told(caplog: pytest.L
     caplog.set_level("INFO", "aimlasync.limits")
 
     async def main() -> None:
-        judge = Judge(upstream(), {}, seconds=100.0, spread=0.5)
-        load = asyncio.ensure_future(judge.load({"m": 50}, 900.0))
+        server = RefusingServer(upstream(), {}, seconds=100.0, spread=0.5)
+        load = asyncio.ensure_future(server.load({"m": 50}, 900.0))
         while not load.done():
             await asyncio.sleep(10.0)
-            judge.upstream.statistics(asyncio.get_running_loop().time())
+            server.upstream.statistics(asyncio.get_running_loop().time())
 
     run(main())
     assert not [record for record in caplog.records if "at once" in record.getMessage()]
 
 
 def test_no_number_is_advised_where_it_would_limit_other_models_as_well() -> None:
-    figures = load(Judge(upstream(), {"a": 4, "b": 6}), {"a": 12, "b": 12}, 300.0)
+    figures = load(RefusingServer(upstream(), {"a": 4, "b": 6}), {"a": 12, "b": 12}, 300.0)
     said = {each.model: each.learned for each in figures.models}
     # Answers that take a second each: 4 at once are 240 a minute.
     either = r"a at one\.example takes (no more than 4 at once|about 2[234]\d requests a minute)"

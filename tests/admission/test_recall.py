@@ -12,12 +12,12 @@ import pytest
 from aimlasync.admission.adaptive import Learned
 from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.recall import Recall
-from tests.admission.test_lanes import Judge, upstream
 from tests.support.permits import permit_now, permit_of
+from tests.support.refusing_server import RefusingServer, upstream
 from tests.support.virtual import run
 
 
-class Failing(Judge):
+class Failing(RefusingServer):
     """From `begin` to `end` it answers a share of the attempts with a 503 without a word. Its callers back off."""
 
     begin = end = share = 0.0
@@ -60,12 +60,12 @@ def test_a_minute_in_which_a_server_fails_is_over_when_it_is_over(
     """It sent 0.1 to 0.3 attempts a second for four minutes more."""
 
     async def main() -> None:
-        judge = Failing(upstream(), **{"limits": {}, **limit})
-        judge.draw = random.Random(seed)
+        server = Failing(upstream(), **{"limits": {}, **limit})
+        server.draw = random.Random(seed)
         start = asyncio.get_running_loop().time()
-        judge.begin, judge.end, judge.share = start + 120, start + 180, share
-        await judge.load({"m": 200}, 240.0)
-        answers.append(judge.per_second(start + 200, start + 240))
+        server.begin, server.end, server.share = start + 120, start + 180, share
+        await server.load({"m": 200}, 240.0)
+        answers.append(server.per_second(start + 200, start + 240))
 
     answers: list[float] = []
     for seed in (1, 2, 3, 4):
@@ -78,20 +78,22 @@ def test_a_minute_in_which_a_server_fails_is_over_when_it_is_over(
 @pytest.mark.parametrize(
     ("limit", "lower"),
     [
-        ({"rate": 20.0}, lambda judge: setattr(judge, "rate", 2.0)),
-        ({"minute": 600}, lambda judge: setattr(judge, "minute", 60)),
-        ({"limits": {"": 50}}, lambda judge: judge.limits.update({"": 5})),
+        ({"rate": 20.0}, lambda server: setattr(server, "rate", 2.0)),
+        ({"minute": 600}, lambda server: setattr(server, "minute", 60)),
+        ({"limits": {"": 50}}, lambda server: server.limits.update({"": 5})),
     ],
 )
-def test_a_limit_that_was_lowered_is_tried_less_and_less(limit: dict[str, Any], lower: Callable[[Judge], None]) -> None:
+def test_a_limit_that_was_lowered_is_tried_less_and_less(
+    limit: dict[str, Any], lower: Callable[[RefusingServer], None]
+) -> None:
     async def main(begins: float) -> tuple[int, int]:
-        judge = Failing(upstream(), **{"limits": {}, **limit})
-        await judge.load({"m": 100}, 200.0 + begins)
-        lower(judge)
-        await judge.load({"m": 100}, 200.0)
-        answered, refused = len(judge.answers["m"]), judge.refused["m"]
-        await judge.load({"m": 100}, 300.0)
-        return judge.refused["m"] - refused, len(judge.answers["m"]) - answered
+        server = Failing(upstream(), **{"limits": {}, **limit})
+        await server.load({"m": 100}, 200.0 + begins)
+        lower(server)
+        await server.load({"m": 100}, 200.0)
+        answered, refused = len(server.answers["m"]), server.refused["m"]
+        await server.load({"m": 100}, 300.0)
+        return server.refused["m"] - refused, len(server.answers["m"]) - answered
 
     # Where in a minute it is lowered makes a part of the difference, and chance another one.
     refused, answered = map(sum, zip(*(run(main(begins)) for begins in (0, 7, 23, 41, 52)), strict=True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,93 +13,10 @@ from aimlasync.admission.endpoint_limiter import EndpointLimiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Limits, Priority
-from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
-from aimlasync.endpoints.upstream import Upstream
 from tests.support.permits import permit_now, permit_of
+from tests.support.refusing_server import RefusingServer, upstream
 from tests.support.virtual import run
-
-
-def upstream(limits: Limits | None = None) -> Upstream:
-    return Upstream(Endpoint(base_url="https://one.example", api_key="test"), limits or Limits())
-
-
-class Judge:
-    """A server in virtual time: `limits` are attempts at once by model, "" for all together.
-
-    With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
-    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`, times a
-    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight. A bucket of
-    two attempts gets so many of them a second (`rate`). A refusal asks to wait for so many seconds (`waits`).
-    """
-
-    def __init__(
-        self,
-        made: Upstream,
-        limits: dict[str, int],
-        *,
-        minute: int | None = None,
-        kind: Refused | None = None,
-        names_account: bool = False,
-        seconds: float = 1.0,
-        spread: float = 0.0,
-        chance: float = 0.0,
-        rate: float | None = None,
-        waits: float | None = None,
-    ) -> None:
-        # Pauses are stretched at random.
-        random.seed(1)
-        self.rate, self.waits = rate, waits
-        self.bucket, self.filled_at = 2.0, 0.0
-        self.names_account = names_account
-        self.draw, self.spread, self.chance = random.Random(1), spread, chance
-        self.seconds = seconds
-        self.upstream = made
-        self.limits = limits
-        self.minute = minute
-        self.kind = kind
-        self.in_flight = Counter[str]()
-        self.in_minute = Counter[int]()
-        self.answers: dict[str, list[float]] = defaultdict(list)
-        self.refused = Counter[str]()
-
-    def _takes(self, model: str, now: float) -> bool:
-        if self.draw.random() < self.chance:
-            return False
-        if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
-            return False
-        if self.rate is not None:
-            self.bucket, self.filled_at = min(2.0, self.bucket + self.rate * (now - self.filled_at)), now
-            if self.bucket < 1:
-                return False
-            self.bucket -= 1
-        self.in_minute[int(now // 60)] += 1
-        return all(self.in_flight[name] < most for name, most in self.limits.items() if name in (model, ""))
-
-    async def _call(self, model: str) -> None:
-        loop = asyncio.get_running_loop()
-        lane = self.upstream.lane(model)
-        permit = permit_now(lane) or await permit_of(lane)
-        await asyncio.sleep(0.01)
-        if self._takes(model, loop.time()):
-            self.in_flight.update((model, ""))
-            await asyncio.sleep(self.seconds * self.draw.lognormvariate(0.0, self.spread))
-            self.in_flight.subtract((model, ""))
-            self.answers[model].append(loop.time())
-            permit.release(Outcome.OK)
-        else:
-            self.refused[model] += 1
-            permit.release(Outcome.DROPPED, kind=self.kind, names_account=self.names_account)
-            if self.waits is not None:
-                lane.pause(self.waits, loop.time(), "it asked for it")
-
-    async def load(self, callers: dict[str, int], seconds: float) -> None:
-        async def one(model: str) -> None:
-            while asyncio.get_running_loop().time() < until:
-                await self._call(model)
-
-        until = asyncio.get_running_loop().time() + seconds
-        await asyncio.gather(*(one(model) for model, count in callers.items() for _ in range(count)))
 
 
 def test_a_server_that_refuses_for_hours_is_asked_every_few_seconds() -> None:
@@ -119,11 +34,11 @@ def test_a_server_that_refuses_for_hours_is_asked_every_few_seconds() -> None:
 
 def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None:
     async def main() -> None:
-        judge = Judge(upstream(), {"small": 4, "large": 30})
+        server = RefusingServer(upstream(), {"small": 4, "large": 30})
         start = asyncio.get_running_loop().time()
-        await judge.load({"small": 50, "large": 50}, 120.0)
-        for model, most in judge.limits.items():
-            answers = sum(when - start > 30 for when in judge.answers[model])
+        await server.load({"small": 50, "large": 50}, 120.0)
+        for model, most in server.limits.items():
+            answers = sum(when - start > 30 for when in server.answers[model])
             assert answers / 90 > 0.93 * most / 1.01, model
 
     run(main())
@@ -131,13 +46,13 @@ def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None
 
 def test_a_model_that_refuses_everything_holds_back_no_other() -> None:
     async def main() -> None:
-        judge = Judge(upstream(), {"shut": 0})
+        server = RefusingServer(upstream(), {"shut": 0})
         start = asyncio.get_running_loop().time()
-        await judge.load({"shut": 50, "open": 8}, 30.0)
-        alone = Judge(upstream(), {})
+        await server.load({"shut": 50, "open": 8}, 30.0)
+        alone = RefusingServer(upstream(), {})
         await alone.load({"open": 8}, 30.0)
-        assert len(judge.answers["open"]) == len(alone.answers["open"])
-        assert not judge.answers["shut"]
+        assert len(server.answers["open"]) == len(alone.answers["open"])
+        assert not server.answers["shut"]
         assert start
 
     run(main())
@@ -150,8 +65,8 @@ def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so
 
     async def main() -> None:
         made = upstream()
-        judge = Judge(made, {}, minute=300)
-        await judge.load({"a": 40, "b": 40}, 600.0)
+        server = RefusingServer(made, {}, minute=300)
+        await server.load({"a": 40, "b": 40}, 600.0)
         assert made.account.signs.is_account
         assert made.lane("a").law is made.lane("b").law is made.lane("new").law
         assert made.limiter.learned_rate is made.lane("a").law
@@ -165,12 +80,12 @@ def test_attempts_at_once_that_all_models_share_become_the_account_s_where_refus
 
     async def main() -> None:
         made = upstream()
-        judge = Judge(made, {"": 12}, kind="concurrency")
-        await judge.load({"a": 40, "b": 40}, 300.0)
+        server = RefusingServer(made, {"": 12}, kind="concurrency")
+        await server.load({"a": 40, "b": 40}, 300.0)
         assert made.account.signs.is_account
-        answers = {model: len(when) for model, when in judge.answers.items()}
+        answers = {model: len(when) for model, when in server.answers.items()}
         assert min(answers.values()) > 0.4 * sum(answers.values())
-        assert sum(judge.refused.values()) < 0.06 * sum(answers.values())
+        assert sum(server.refused.values()) < 0.06 * sum(answers.values())
 
     run(main())
 
@@ -182,7 +97,7 @@ def test_limits_of_single_models_are_never_taken_for_the_account_s(
 ) -> None:
     async def main() -> None:
         made = upstream()
-        await Judge(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
+        await RefusingServer(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
         assert not made.account.signs.is_account
 
     run(main())
@@ -196,7 +111,7 @@ def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their
     async def main() -> None:
         made = upstream()
         limits = dict.fromkeys("abcdefgh"[:models], 10)
-        await Judge(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
+        await RefusingServer(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
         assert not made.account.signs.is_account
 
     run(main())
@@ -204,9 +119,9 @@ def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their
 
 def test_refusals_in_a_row_are_a_limit_s_and_not_of_chance() -> None:
     async def main() -> float | None:
-        judge = Judge(upstream(), {}, minute=600)
-        await judge.load({"m": 60}, 210.0)
-        return judge.upstream.lane("m").law.rate
+        server = RefusingServer(upstream(), {}, minute=600)
+        await server.load({"m": 60}, 210.0)
+        return server.upstream.lane("m").law.rate
 
     rate = run(main())
     assert rate is not None
@@ -216,9 +131,9 @@ def test_refusals_in_a_row_are_a_limit_s_and_not_of_chance() -> None:
 
 def test_a_wait_that_every_refusal_states_is_no_window() -> None:
     async def main() -> int:
-        judge = Judge(upstream(), {}, rate=20.0, waits=5.0)
-        await judge.load({"m": 100}, 300.0)
-        return len(judge.answers["m"])
+        server = RefusingServer(upstream(), {}, rate=20.0, waits=5.0)
+        await server.load({"m": 100}, 300.0)
+        return len(server.answers["m"])
 
     # It was a fifth, where each wait made the window longer and the rate lower.
     assert run(main()) > 0.4 * 20 * 300
@@ -231,7 +146,7 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
         now = asyncio.get_running_loop().time()
         made.account.refused(made.lane("a"), now, now, None, names_account=True)
         assert made.lane("a").law is made.lane("b").law
-        await Judge(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
+        await RefusingServer(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
         assert made.lane("a").law is not made.lane("b").law
         assert made.limiter.in_flight == made.limiter.waiting == 0
 
@@ -293,10 +208,10 @@ def test_the_refusal_that_shows_the_account_gives_it_no_model_s_limit_and_the_mo
 def test_two_models_that_are_always_refused_say_nothing_of_a_third_that_answers_slowly(seconds: float) -> None:
     async def main() -> None:
         made = upstream()
-        judge = Judge(made, {"a": 0, "c": 0}, seconds=seconds)
-        await judge.load({"a": 10, "c": 10, "b": 1}, 300.0)
+        server = RefusingServer(made, {"a": 0, "c": 0}, seconds=seconds)
+        await server.load({"a": 10, "c": 10, "b": 1}, 300.0)
         assert not made.account.signs.is_account
-        assert len(judge.answers["b"]) >= 0.95 * 300.0 / seconds - 1
+        assert len(server.answers["b"]) >= 0.95 * 300.0 / seconds - 1
 
     run(main())
 
@@ -308,10 +223,10 @@ def test_models_with_limits_of_their_own_get_them_where_refusals_name_the_organi
     async def main() -> None:
         made = upstream()
         start = asyncio.get_running_loop().time()
-        judge = Judge(made, {"small": 2, "large": 40}, kind=kind, names_account=True)
-        await judge.load({"small": 60, "large": 60}, 240.0)
+        server = RefusingServer(made, {"small": 2, "large": 40}, kind=kind, names_account=True)
+        await server.load({"small": 60, "large": 60}, 240.0)
         assert not made.account.signs.is_account
-        assert sum(when - start > 180 for when in judge.answers["large"]) / 60 > 0.9 * 40 / 1.01
+        assert sum(when - start > 180 for when in server.answers["large"]) / 60 > 0.9 * 40 / 1.01
 
     run(main())
 
@@ -320,10 +235,10 @@ def test_models_with_limits_of_their_own_get_them_where_refusals_name_the_organi
 def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
     async def main() -> None:
         made = upstream()
-        judge = Judge(made, limits, minute=None if limits else 240, names_account=True)
-        await judge.load(dict.fromkeys("abcde", 20), 300.0)
+        server = RefusingServer(made, limits, minute=None if limits else 240, names_account=True)
+        await server.load(dict.fromkeys("abcde", 20), 300.0)
         assert made.account.signs.is_account
-        answers = [len(when) for when in judge.answers.values()]
+        answers = [len(when) for when in server.answers.values()]
         assert min(answers) > 0.8 * max(answers)
 
     run(main())
@@ -331,9 +246,9 @@ def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
 
 def test_the_account_s_limit_begins_with_what_the_models_take_and_not_with_one_a_second() -> None:
     async def main() -> None:
-        judge = Judge(upstream(), {"": 10}, seconds=0.3, names_account=True)
-        await judge.load({f"model {number}": 1 for number in range(60)}, 20.0)
-        assert sum(map(len, judge.answers.values())) > 0.8 * 20 * 10 / 0.31
+        server = RefusingServer(upstream(), {"": 10}, seconds=0.3, names_account=True)
+        await server.load({f"model {number}": 1 for number in range(60)}, 20.0)
+        assert sum(map(len, server.answers.values())) > 0.8 * 20 * 10 / 0.31
 
     run(main())
 
