@@ -10,7 +10,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     stored_responses  retrieve, cancel, delete, input_items and wait of client.responses
     plain_calls       calls that ask no model; `stored_responses` is made of them
     openai_names      what users of AsyncOpenAI find on the client under its names
-    elsewhere         a copy of a client for another key or URL
+    another_key       a copy of a client for another key or URL
     raw_response      answers with their status, headers and bytes, as AsyncOpenAI has them
     event_streams     the events of AsyncOpenAI's stream helpers
     passthrough       requests of other clients, and answers as bytes

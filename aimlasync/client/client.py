@@ -185,9 +185,9 @@ class AsyncClient(OpenAINames):
             no_http_client()
         other = copy.copy(self)
         if api_key is not None or base_url is not None:
-            from aimlasync.client.elsewhere import elsewhere
+            from aimlasync.client.another_key import with_another_key
 
-            other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
+            other._pipeline = with_another_key(self._pipeline, self.limits, self._secrets, api_key, base_url)
             # What it learns is no other key's, and the file has no name for it.
             other._learned = None
         headers = ids_headers(organization, project, default_headers)

@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, Self, get_args
 
-from aimlasync.client.elsewhere import SharedTransport
+from aimlasync.client.another_key import SharedTransport
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields

@@ -41,7 +41,7 @@ class SharedTransport:
         """Do nothing."""
 
 
-def elsewhere(
+def with_another_key(
     pipeline: Pipeline,
     limits: Limits,
     secrets: Secrets,
