@@ -228,14 +228,7 @@ class Exchange:
         if kind in _BODY_FAULTS or (raw is not None and not isinstance(raw, list)):
             return await self._reply(request, answers, price)
         id, meta = state.new_id(), catalogue.meta(state.vendor, price)
-        if raw is not None:
-            events = [
-                (b"data: %b\n\n" % (event if isinstance(event, bytes) else _encode(event)), True) for event in raw
-            ]
-        elif request.api == "chat":
-            events = chat.events(request, answers, state.vendor, id, meta)
-        else:
-            events = responses.events(request, answers[0], id, meta)
+        events = self._events(request, answers, id, meta)
         generated = sum(is_generated for _, is_generated in events)
         pause = seconds / generated if generated else 0.0
         total = len(events)
@@ -283,6 +276,16 @@ class Exchange:
         await self._http_request.writer.drain()
         self._close_when_idle()
         return http.KEPT if self._keep_alive else http.CLOSED
+
+    def _events(
+        self, request: SimRequest, answers: list[Answer], id: str, meta: dict[str, Any] | None
+    ) -> list[tuple[bytes, bool]]:
+        """Return the events of an answer, and whether the model takes its time to generate each."""
+        if (raw := answers[0].raw) is not None:
+            return [(b"data: %b\n\n" % (event if isinstance(event, bytes) else _encode(event)), True) for event in raw]
+        if request.api == "chat":
+            return chat.events(request, answers, self._state.vendor, id, meta)
+        return responses.events(request, answers[0], id, meta)
 
     def _stream_head(self) -> bytes:
         head = [("Content-Type", http.EVENT_STREAM), ("Cache-Control", "no-cache"), ("Transfer-Encoding", "chunked")]
