@@ -1,4 +1,4 @@
-"""Labels, prompts, the text of a row, and `classify` from texts to labels."""
+"""Prompts, the text of a row, examples, and `classify` from texts to labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from aimlasync import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedErr
 from aimlasync.bulk import (
     EmptyTextError,
     InputError,
-    LabelsError,
     Prompt,
     PromptError,
     PromptTask,
@@ -33,7 +32,7 @@ from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
-from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
+from aimlasync.bulk.tasks.labels import answer_type
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import reply_of
 from aimlasync.bulk.tasks.text_column import text_column
@@ -50,63 +49,6 @@ TEXTS = ["I want a refund for my invoice", "the app crashes", "what does the bus
 
 def client_of(simulator: Simulator) -> AsyncClient:
     return AsyncClient(api_key="k", base_url=simulator.base_url, max_retries=0, limits=LEARNS_NOTHING)
-
-
-# Labels
-
-
-def test_labels_are_trimmed() -> None:
-    assert read_labels(" a , b c,d ") == {"a": "", "b c": "", "d": ""}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "no labels"),
-        (" , ", "no labels"),
-        ("a,,b", "an empty label"),
-        ("a, b ,a", "'a' is there twice"),
-        (",".join(map(str, range(MAX_LABELS + 1))), "a strict schema takes at most 1000"),
-        ("@no-such-file", "No such file"),
-    ],
-)
-def test_labels_that_nobody_could_answer_with_are_refused(text: str, said: str) -> None:
-    with pytest.raises(LabelsError, match=said):
-        read_labels(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("l.json", '{"a": "first", " b ": ""}'),
-        ("l.txt", "a: first\n\n b \n"),
-        ("l", "\ufeffa:first\r\nb:"),
-    ],
-)
-def test_labels_of_a_file_have_meanings(tmp_path: Path, name: str, text: str) -> None:
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
-    assert read_labels(f"@{path}") == {"a": "first", "b": ""}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("l.json", "{", "not JSON"),
-        ("l.json", "[" * 5000, "not JSON .nested more than 100 levels deep"),
-        ("l.json", '{"a": 1}', "neither an object"),
-        ("l.json", '["a", "a"]', "'a' is in .* twice"),
-        ("l.json", "[]", "no labels"),
-        ("l.txt", "a\na: again", "'a' is in .* twice"),
-        ("l.txt", ": nothing", "an empty label"),
-    ],
-)
-def test_a_bad_file_of_labels_is_refused_with_its_name(tmp_path: Path, name: str, text: str, said: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(LabelsError, match=said) as caught:
-        read_labels(f"@{path}")
-    assert str(path) in str(caught.value)
 
 
 def test_the_schema_lets_the_model_say_nothing_but_a_label() -> None:

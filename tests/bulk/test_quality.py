@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,19 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync.bulk import InputError, LabelsError, Quality, evaluate, export
+from aimlasync.bulk import InputError, Quality, evaluate, export
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
 from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.progress.quality import wilson
-from aimlasync.bulk.tasks.labels import labels_of, read_labels
 
 LABELS = ["support", "billing", "sales"]
-
-
-class Mood(enum.Enum):
-    A = "a"
-    TWO = 2
 
 
 def judged(*pairs: tuple[Any, Any], labels: list[str] = LABELS, ordinal: bool = False) -> Quality:
@@ -124,74 +117,6 @@ def test_ordinal_labels_are_off_by_steps() -> None:
     quality = judged((1, "1"), (2, "3"), (5, "1"), ("", "2"), labels=scale, ordinal=True)
     assert (quality.mean_distance, quality.within_one) == (5 / 3, 2 / 3)
     assert judged((1, "1"), labels=scale).mean_distance is None
-
-
-# Labels
-
-
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ('"sales, renewals", support', {"sales, renewals": "", "support": ""}),
-        ('["billing", "sales"]', {"billing": "", "sales": ""}),
-        ('{"billing": "money", "sales": null}', {"billing": "money", "sales": ""}),
-        ('[{"label": "a", "description": "first"}, {"label": "b"}]', {"a": "first", "b": ""}),
-        ("[1, 2]", {"1": "", "2": ""}),
-        ("Electronics: Phones,Books", {"Electronics: Phones": "", "Books": ""}),
-    ],
-)
-def test_labels_of_a_command_are_names_or_json(text: str, labels: dict[str, str]) -> None:
-    assert read_labels(text) == labels
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("l.csv", "label,description\nsales,before buying\nElectronics: Phones,\n"),
-        ("l.csv", "Label;Meaning\nsales;before buying\nElectronics: Phones;\n"),
-        ("l.tsv", "description\tname\nbefore buying\tsales\n\tElectronics: Phones\n"),
-        (
-            "l.jsonl",
-            '{"label": "sales", "description": "before buying"}\n{"label": "Electronics: Phones", "description": ""}\n',
-        ),
-        ("l.json", '[{"label": "sales", "description": "before buying"}, {"name": "Electronics: Phones"}]'),
-        ("l.txt", 'sales: before buying\n"Electronics: Phones"\n'),
-        ("l.txt", '"sales": before buying\n"Electronics: Phones"\n'),
-    ],
-)
-def test_labels_of_a_file_are_a_table_or_lines(tmp_path: Path, name: str, text: str) -> None:
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
-    assert read_labels(f"@{path}") == {"sales": "before buying", "Electronics: Phones": ""}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("l.csv", "team,size\nbilling,1\nsales,2\n", "no column `label`; begin the file with the line label,descr"),
-        ("l.json", '[{"team": "a"}]', 'every object needs a "label"'),
-        ("l.json", '{"labels": ["a", "b"]}', "neither an object of label and description"),
-        ("l.txt", "Electronics: Phones\nElectronics: Laptops", "twice; name each once; quote a label that has a colon"),
-        ("l.txt", "billing", "one label is in"),
-        ("l.txt", "billing\nBilling", "differ in spelling alone"),
-    ],
-)
-def test_a_file_that_is_no_list_of_labels_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(LabelsError, match=said):
-        read_labels(f"@{path}")
-
-
-def test_labels_of_a_program_are_checked_too() -> None:
-    assert labels_of(["a", 2]) == labels_of(Literal["a", 2]) == labels_of(Mood) == {"a": "", "2": ""}
-    assert labels_of("a, b") == {"a": "", "b": ""}
-    assert labels_of(["a"], multi=True) == {"a": ""}
-    for wrong in (["a"], ["a", "A"], ["a", None], {"a": "", "": ""}, {"a", "b"}):
-        with pytest.raises(LabelsError):
-            labels_of(wrong)
-    with pytest.raises(LabelsError, match="separates the labels of a row"):
-        labels_of(["a|b", "c"], multi=True)
 
 
 # A journal
