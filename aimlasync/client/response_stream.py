@@ -42,12 +42,13 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         self._decode = response_events.decode_event
-        # It goes on at the server whether or not somebody reads this: that it began is an answer.
         # The events that say a text as a whole of which no piece came, for who reads the text alone.
         self._late: list[tuple[ResponseStreamEvent, str]] = []
+        asked = attempt.call.body
         # One that is stored may be the rest of what was read before.
-        self._is_stored = attempt.call.body is None
-        self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
+        self._is_stored = asked is None
+        # It goes on at the server whether or not somebody reads this: that it began is an answer.
+        self._is_background = asked is None or bool(asked.get("background"))
         # How many times in a row to look for deltas in vain: a server may add a field of its own to each.
         self._tries = _TRIES
         self.sequence_number: int | None = None
@@ -85,14 +86,15 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if kind is _ErrorEvent:
             self._error(piece.to_dict(), data)
             return
-        if kind in STATING and not self._is_stored and (text := self._assembler.unsaid(piece)):
+        states = kind in STATING
+        if states and not self._is_stored and (text := self._assembler.unsaid(piece)):
             self._late.append((piece, text))
         self._assembler.add(piece)
         self._ready.append(piece)
         if not self._says_something:
             self._says_something = self._is_background or _says_something(piece)
             self._unsaid = data
-        if kind in _TERMINAL:
+        if states and kind in _TERMINAL:
             self._take_end(cast(TerminalEvent, piece), data)
 
     def _take_end(self, piece: TerminalEvent, data: bytes) -> None:
