@@ -8,6 +8,7 @@ replies. The structs of a stream are in `responses.events`, which is imported wi
     parsed    a reply whose answer is a value, as type checkers see it
     events    the events of a stream
     assembler joins the events of a stream into one reply
+    message_pieces  what came of one message in pieces
     restated  what is said of an item in one place, and left out in another
 """
 

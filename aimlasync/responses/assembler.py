@@ -22,13 +22,12 @@ from aimlasync.responses.items import (
     McpCall,
     OutputItem,
     OutputMessage,
-    OutputRefusal,
-    OutputText,
     Part,
     ReasoningItem,
     ReasoningText,
     SummaryText,
 )
+from aimlasync.responses.message_pieces import MessagePieces
 from aimlasync.responses.restated import changed, differ, filled, ids_of, is_blank, restated
 from aimlasync.responses.types import Response, ResponseUsage, complete, text_of
 from aimlasync.wire.base import Unknown
@@ -40,6 +39,8 @@ _Group: TypeAlias = Literal["message", "reasoning", "call"]
 _Place: TypeAlias = int
 """Where an item is: the places are numbered as they are opened."""
 
+# Messages among whose pieces a text is searched for.
+_MOST_SEARCHED = 100
 # The item of which nothing but pieces has come.
 _MISSING: dict[_Group, Callable[[], OutputItem]] = {
     "message": OutputMessage,
@@ -67,13 +68,10 @@ class Assembler:
         "_ended",
         "_items",
         "_latest",
-        "_notes",
-        "_parts",
+        "_messages",
         "_places",
-        "_refusals",
         "_response",
         "_said",
-        "_texts",
         "_thoughts",
     )
 
@@ -91,16 +89,11 @@ class Assembler:
         self._places: list[tuple[int, _Group]] = []
         self._latest: dict[tuple[int, _Group], _Place] = {}
         self._by_id: dict[tuple[str, _Group], _Place | None] = {}
-        # The parts of messages by content_index: what they say beside their text.
-        self._parts: dict[tuple[_Place, int], Part] = {}
-        # Annotations of texts by content_index, of which some servers tell in events of their own alone.
-        self._notes: dict[tuple[_Place, int], list[Annotation]] = defaultdict(list)
         # What the last piece of a text was about, and the pieces of that text.
         self._said: tuple[tuple[str, int, int] | None, list[str]] = None, []
-        # The pieces of texts and refusals by content_index, those of calls, and those of reasoning by the kind of part
-        # that they are of, and its index.
-        self._texts: dict[tuple[_Place, int], list[str]] = defaultdict(list)
-        self._refusals: dict[tuple[_Place, int], list[str]] = defaultdict(list)
+        # The pieces of messages, those of calls, and those of reasoning by the kind of part that they are of, and its
+        # index.
+        self._messages: dict[_Place, MessagePieces] = defaultdict(MessagePieces)
         self._args: dict[_Place, list[str]] = defaultdict(list)
         self._thoughts: dict[tuple[_Place, type[_Thought], int], list[str]] = defaultdict(list)
 
@@ -145,7 +138,9 @@ class Assembler:
                 place = self._open(index, group)
         if not begins:
             self._ended.add(place)
-            if (before := self._items.get(place)) is not None:
+            before = self._items.get(place)
+            if before is not None and place not in self._messages:
+                # The pieces of a text fill it better than its beginning does.
                 item = filled(item, before)
         self._items[place] = item
         self._said = None, []
@@ -176,12 +171,15 @@ class Assembler:
         place = self._latest.get((index, group))
         return self._open(index, group) if place is None else place
 
+    def _message(self, event: Any) -> MessagePieces:
+        return self._messages[self._at(event, "message")]
+
     def _take_part(self, event: Any) -> None:
         part = event.part
         if isinstance(part, _Thought):
             self._take_thought(event, part, event.content_index)
         else:
-            self._parts[self._at(event, "message"), event.content_index] = part
+            self._message(event).parts[event.content_index] = part
 
     def _take_summary_part(self, event: Any) -> None:
         self._take_thought(event, event.part, event.summary_index)
@@ -192,23 +190,23 @@ class Assembler:
 
     def _take_note(self, event: Any) -> None:
         if isinstance(event.annotation, dict):
-            self._notes[self._at(event, "message"), event.content_index].append(build(event.annotation, Annotation))
+            self._message(event).notes[event.content_index].append(build(event.annotation, Annotation))
 
     def _take_text(self, event: Any) -> None:
         # Most events are about what the one before was about.
         about = (event.item_id, event.output_index, event.content_index)
         if about != self._said[0]:
-            self._said = about, self._texts[self._at(event, "message"), event.content_index]
+            self._said = about, self._message(event).texts[event.content_index]
         self._said[1].append(event.delta)
 
     def _take_text_done(self, event: Any) -> None:
-        _end(self._texts[self._at(event, "message"), event.content_index], event.text)
+        _end(self._message(event).texts[event.content_index], event.text)
 
     def _take_refusal(self, event: Any) -> None:
-        self._refusals[self._at(event, "message"), event.content_index].append(event.delta)
+        self._message(event).refusals[event.content_index].append(event.delta)
 
     def _take_refusal_done(self, event: Any) -> None:
-        _end(self._refusals[self._at(event, "message"), event.content_index], event.refusal)
+        _end(self._message(event).refusals[event.content_index], event.refusal)
 
     def _take_summary(self, event: Any) -> None:
         self._thoughts[self._at(event, "reasoning"), SummaryText, event.summary_index].append(event.delta)
@@ -242,26 +240,28 @@ class Assembler:
 
     def unsaid(self, event: Any) -> str:
         """Return the text that an event of STATING says as a whole, "" where pieces of it came; before it is added."""
-        kind, place, index = type(event), None, None
+        kind, index = type(event), None
         if kind in events.TERMINAL:
-            text = event.response.output_text
-        elif kind in _ITEMS:
-            text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
+            text: str = event.response.output_text
+            is_said = text and (self._has_text() or bool(text_of(self._items.values())))
         else:
-            part = getattr(event, "part", None)
-            text = event.text if part is None else text_of([OutputMessage(content=[part])])
-            place, index = self._at(event, "message"), event.content_index
-        return "" if not text or self._is_said(place, index, text) else text
+            if kind in _ITEMS:
+                text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
+            else:
+                part = getattr(event, "part", None)
+                text = event.text if part is None else text_of([OutputMessage(content=[part])])
+                place, index = self._at(event, "message"), event.content_index
+            is_said = text and (self._is_said(place, index) or self._is_heard(text))
+        return "" if is_said else text
 
-    def _is_said(self, place: _Place | None, index: int | None, text: str) -> bool:
-        """Whether something was said at a place and index, or at any; or a text anywhere, since some servers err."""
-        for at, pieces in self._texts.items():
-            if any(pieces) and ((place in (None, at[0]) and index in (None, at[1])) or joined(pieces) == text):
-                return True
-        for at, part in self._parts.items():
-            if place in (None, at[0]) and index in (None, at[1]) and not is_blank(part):
-                return True
-        return bool(text_of(item for at, item in self._items.items() if place in (None, at)))
+    def _is_said(self, place: _Place, index: int | None) -> bool:
+        if place in self._messages and self._messages[place].has_text(index):
+            return True
+        return place in self._items and bool(text_of([self._items[place]]))
+
+    def _is_heard(self, text: str) -> bool:
+        """Whether a text was said in pieces anywhere, since some servers err in the index."""
+        return len(self._messages) < _MOST_SEARCHED and any(pieces.says(text) for pieces in self._messages.values())
 
     @property
     def usage(self) -> ResponseUsage | None:
@@ -303,19 +303,18 @@ class Assembler:
         return has_ended and place in self._items and place in self._args
 
     def _has_text(self) -> bool:
-        return any(map(any, self._texts.values())) or not all(map(is_blank, self._parts.values()))
+        return any(pieces.has_text() for pieces in self._messages.values())
 
     def _output(self) -> list[tuple[_Place, OutputItem]]:
         """Return what was streamed, by place and in order."""
         # Empty pieces alone make no item.
         places = {*self._items, *(place for place, pieces in self._args.items() if any(pieces))}
-        for known in (self._texts, self._refusals, self._thoughts):
-            places.update(at[0] for at, pieces in known.items() if any(pieces))
-        places.update(at[0] for at, part in self._parts.items() if not is_blank(part))
+        places.update(at[0] for at, pieces in self._thoughts.items() if any(pieces))
+        places.update(place for place, message in self._messages.items() if message.says_something())
         found = [(place, self._item(place)) for place in sorted(places, key=lambda at: (self._places[at][0], at))]
         if strays := [place for place, item in found if isinstance(item, OutputMessage) and place not in self._items]:
             # The pieces of a text under another index than its message, which says it as a whole.
-            heard = {at[0] for at, pieces in self._texts.items() if any(pieces)}
+            heard = {place for place, message in self._messages.items() if message.has_pieces()}
             whole = {text_of([item]) for place, item in found if place in self._items and place not in heard}
             found = [(place, item) for place, item in found if place not in strays or text_of([item]) not in whole]
         return found
@@ -326,15 +325,11 @@ class Assembler:
         if item is None:
             item = _MISSING[self._places[place][1]]()
         if isinstance(item, OutputMessage):
-            content = list(item.content)
-            is_whole = place in self._ended and not all(map(is_blank, content))
-            said = {*self._texts, *self._refusals, *(at for at, part in self._parts.items() if not is_blank(part))}
-            for at in sorted(key for key in said if key[0] == place):
-                if at[1] >= len(content) and not is_whole:
-                    content.append(self._part(at, self._parts.get(at)))
-                elif at[1] < len(content) and is_blank(content[at[1]]):
-                    content[at[1]] = self._part(at, content[at[1]])
-            item = changed(item, content=content)
+            is_whole = place in self._ended and not all(map(is_blank, item.content))
+            pieces = self._messages.get(place)
+            item = changed(
+                item, content=pieces.added_to(item.content, is_whole=is_whole) if pieces else item.content[:]
+            )
         elif isinstance(item, (FunctionCall, McpCall)) and not item.arguments:
             item = changed(item, arguments=joined(self._args.get(place, [])))
         elif isinstance(item, ReasoningItem):
@@ -346,18 +341,6 @@ class Assembler:
             # A call of a custom tool, which no struct describes.
             item = changed(item, input=joined(self._args[place]))
         return item
-
-    def _part(self, at: tuple[_Place, int], known: Part | None) -> Part:
-        """Return a part of a message with the text that was streamed; `known` is what else was said of it."""
-        if at in self._texts:
-            text = joined(self._texts[at])
-            part = changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
-            part.annotations = part.annotations or self._notes.get(at, [])[:]
-            return part
-        if at not in self._refusals and known is not None:
-            return known
-        refusal = joined(self._refusals[at])
-        return changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
 
     def _thought(self, place: _Place, kind: type[_Thought]) -> list[Part]:
         """Return the parts of one kind that were streamed of a reasoning item, in order."""

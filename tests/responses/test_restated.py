@@ -37,6 +37,14 @@ def test_a_name_that_the_end_of_an_item_leaves_empty_is_that_of_its_beginning() 
         assert sent(assembled(begun, done, end).output) == [{**CALL, "extra": {"k": "v"}}]
 
 
+def test_a_message_that_begins_with_text_and_ends_without_has_its_pieces() -> None:
+    begun = {**ITEM, "content": [{"type": "output_text", "text": "let me", "annotations": []}]}
+    deltas = [at("output_text.delta", delta=text) for text in ("let me", " see")]
+    empty = at("output_item.done", item=ITEM)
+    assert assembled(at("output_item.added", item=begun), *deltas, empty, COMPLETED).output_text == "let me see"
+    assert assembled(at("output_item.added", item=TEXT), empty, COMPLETED).output_text == "let me see"
+
+
 @pytest.mark.parametrize("is_ended", [True, False])
 def test_a_call_that_the_end_of_the_response_leaves_out_is_in_the_answer(is_ended: bool) -> None:
     # bifrost#2120, sglang#12652
@@ -109,6 +117,8 @@ def test_pieces_under_another_index_are_not_said_twice(indices: list[Any], index
     begun, done = at("output_item.added", item=ITEM), at("output_item.done", item=item)
     end = ended(item) if is_said_again else COMPLETED
     assert sent(assembled(begun, *pieces, done, end).output) == [item]
+    part = at("content_part.done", part=item["content"][0])
+    assert sent(assembled(begun, *pieces, part, done, end).output) == [item]
     # Another text is another one.
     other = {**item, "content": [{"type": "output_text", "text": "other", "annotations": []}]}
     if index:
