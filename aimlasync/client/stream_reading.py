@@ -221,6 +221,9 @@ class StreamReading(Generic[P, W]):
             self._error(value, data)
         elif self.is_lines and self._is_first:
             self._fail(not_json(self._attempt, data))
+        elif isinstance(value, (int, float)) or value in ([], ""):
+            # A time, or nothing: the server is there.
+            return
         elif not (self._incoming.is_over or self._assembler.finished):
             # Behind an answer that is whole, nothing costs it.
             said = f"a stream event is not valid JSON: {words}"

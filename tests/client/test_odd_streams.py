@@ -327,3 +327,17 @@ async def test_the_rest_of_a_stored_stream_says_no_text_again() -> None:
         stream = await client.responses.retrieve("r", stream=True, starting_after=9)
         assert [text async for text in stream.text] == []
         assert (await stream.collect()).output_text == "42"
+
+
+@pytest.mark.parametrize("beat", ["[]", '""', "5", "1718000000.5", "true"])
+async def test_a_value_that_says_nothing_is_a_sign_of_life(beat: str) -> None:
+    said = f"data: {beat}\n\n".encode()
+    assert await read_chat(said, chunk("one "), said, chunk("two"), said, chunk(finish="stop"), DONE) == (
+        "one two",
+        None,
+    )
+    text, error = await read_chat(chunk("one"), said)
+    assert (text, type(error)) == ("one", TruncatedStreamError)
+    # Words are told.
+    text, error = await read_chat(chunk("one"), b'data: "no more"\n\n', chunk("two"))
+    assert (text, "no more" in str(error)) == ("one", True)
