@@ -24,6 +24,7 @@ from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.items import FunctionCall, OutputItem, OutputMessage, ReasoningItem
+from aimlasync.responses.restated import ids_of
 from aimlasync.responses.types import Response, has_failed, runs_on, why_not
 from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
@@ -262,14 +263,13 @@ def _unanswered(output: Iterable[OutputItem]) -> str | None:
 
     One before a message is no such item: a server that goes on has executed it (xAI's searches are custom calls).
     """
-    answered = {getattr(item, "call_id", None) for item in output if item.type.endswith("_output")}
+    answered = {id for item in output if item.type.endswith("_output") for id in ids_of(item)}
     asked = None
     for item in output:
         if isinstance(item, OutputMessage):
             asked = None
         elif item.type in _FOR_THE_CLIENT and getattr(item, "execution", "client") == "client":
-            is_approval = item.type == "mcp_approval_request"
-            asked = item.type if is_approval or getattr(item, "call_id", None) not in answered else asked
+            asked = asked if answered.intersection(ids_of(item)) else item.type
     return asked
 
 

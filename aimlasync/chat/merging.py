@@ -82,10 +82,7 @@ def _merge_lists(known: list[Any], more: list[Any]) -> None:
         begun = _begun(known, item) if isinstance(item, dict) else None
         if begun is None:
             known.append(_copied("", item))
-        elif _link(item):
-            # Said again, and not more of it.
-            begun.update({key: _copied(key, value) for key, value in item.items() if value not in (None, "")})
-        else:
+        elif not (_link(item) and _says(begun, item)):
             merge(begun, item)
 
 

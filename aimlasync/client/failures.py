@@ -33,6 +33,8 @@ from aimlasync.wire.base import plain
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# Bytes of a body that is no answer, of which the first words are told.
+_LOOKED_AT = 8_000
 # What a queue says with HTTP 202, such as NVIDIA's: the request will be answered, and another one too.
 _ELSEWHERE = "the server took the request, and answers it elsewhere"
 _TELLING = TELLING | ratelimit_headers.TELLING
@@ -191,7 +193,7 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     said = read_error(body)
     if status_in(said) is not None:
         return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
-    if words := excerpt(said.message or raw.decode("utf-8", "replace")):
+    if words := excerpt(said.message or raw[:_LOOKED_AT].decode("utf-8", "replace")):
         what = f"{what}: {words}"
     if attempt.response.status == 202:
         what = f"{what}; {_ELSEWHERE}"

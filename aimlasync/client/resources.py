@@ -25,6 +25,7 @@ from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply, encode
+from aimlasync.wire.error_shapes import read_error
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class Models(RawAnswers):
                 known[1].__dict__["info"] = attempt.info
                 return known[1]
             models = receive.decoded(attempt, await attempt.response.read(), decode_models)
-            if not models.data and not {"data", "models"} & (body := models.to_dict()).keys():
+            if not models.data and read_error(body := models.to_dict()).message:
                 from aimlasync.client.failures import no_answer
 
                 raise no_answer(attempt, models.raw or encode(body), "a body that lists no models")

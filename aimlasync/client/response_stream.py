@@ -42,8 +42,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         self._decode = response_events.decode_event
-        # The events that say a text as a whole of which no piece came, for who reads the text alone.
-        self._late: list[tuple[ResponseStreamEvent, str]] = []
+        # The events, by their addresses, that say a text as a whole of which no piece came, for who reads text alone.
+        self._late: dict[int, tuple[ResponseStreamEvent, str]] = {}
         asked = attempt.call.body
         # One that is stored may be the rest of what was read before.
         self._is_stored = asked is None
@@ -88,7 +88,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             return
         states = kind in STATING
         if states and not self._is_stored and (text := self._assembler.unsaid(piece)):
-            self._late.append((piece, text))
+            self._late[id(piece)] = piece, text
         self._assembler.add(piece)
         self._ready.append(piece)
         if not self._says_something:
@@ -174,7 +174,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         """Return what a piece adds to the text of the (first) answer."""
         if isinstance(piece, response_events.ResponseTextDeltaEvent):
             return piece.delta
-        return next((text for event, text in self._late if event is piece), None) if self._late else None
+        late = self._late.get(id(piece)) if self._late else None
+        return None if late is None else late[1]
 
 
 class _Tail(msgspec.Struct):

@@ -32,7 +32,7 @@ def clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url"
             "write a path with %20 and the like, a host as its xn-- name"
         )
     if "@" in url or parts.query or parts.fragment:
-        raise ValueError(f"{name} must not carry a user, a password, a query or a fragment")
+        raise ValueError(f"{name} must not carry a user, a password, a query (give default_query=) or a fragment")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
         raise ValueError(
             f"{name} {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"

@@ -247,6 +247,9 @@ class Assembler:
         else:
             if kind in _ITEMS:
                 text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
+                if place in self._ended and differ(self._items[place], event.item):
+                    # Another message under the same index.
+                    place = -1
             else:
                 part = getattr(event, "part", None)
                 text = event.text if part is None else text_of([OutputMessage(content=[part])])
@@ -312,7 +315,7 @@ class Assembler:
         places.update(at[0] for at, pieces in self._thoughts.items() if any(pieces))
         places.update(place for place, message in self._messages.items() if message.says_something())
         found = [(place, self._item(place)) for place in sorted(places, key=lambda at: (self._places[at][0], at))]
-        if strays := [place for place, item in found if isinstance(item, OutputMessage) and place not in self._items]:
+        if strays := {place for place, item in found if isinstance(item, OutputMessage) and place not in self._items}:
             # The pieces of a text under another index than its message, which says it as a whole.
             heard = {place for place, message in self._messages.items() if message.has_pieces()}
             whole = {text_of([item]) for place, item in found if place in self._items and place not in heard}

@@ -411,7 +411,7 @@ async def test_a_page_before_any_answer_asks_for_the_base_url() -> None:
     [
         ({"error": {"message": "no such key", "code": 401}}, AuthenticationError, "no such key"),
         ({"detail": "not ready"}, APIResponseValidationError, "a body that lists no models: not ready"),
-        ({"ok": True}, APIResponseValidationError, "a body that lists no models"),
+        ({"success": False, "errors": [{"message": "no route"}]}, APIResponseValidationError, "models: no route"),
     ],
 )
 async def test_what_is_no_catalogue_is_not_an_empty_one(body: Any, kind: Any, words: str) -> None:

@@ -321,6 +321,16 @@ async def test_a_text_that_comes_whole_is_in_the_text_once(said: list[Any]) -> N
             assert len([piece async for piece in stream]) == len(events) + 2
 
 
+async def test_whole_messages_under_one_index_are_all_in_the_text() -> None:
+    items = [{**WHOLE_ITEM, "id": f"m{n}", "content": [{**PART, "text": f"{n}, "}]} for n in range(3)]
+    events = [event("response.output_item.done", output_index=0, item=item) for item in items]
+    end = event("response.completed", response={"id": "r", "status": "completed", "output": []})
+    async with raw_server(Script([CREATED, *events, end])) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [text async for text in stream.text] == ["0, ", "1, ", "2, "]
+        assert (await stream.collect()).output_text == "0, 1, 2, "
+
+
 async def test_the_rest_of_a_stored_stream_says_no_text_again() -> None:
     end = event("response.completed", response={"id": "r", "status": "completed", "output": [WHOLE_ITEM]})
     async with raw_server(Script([end])) as server, connect(server) as client:
