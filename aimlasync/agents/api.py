@@ -183,8 +183,8 @@ class RunStream(Generic[OutputT]):
         self._events: deque[Event] = deque()
         # Set whenever the reader has taken an event, so that a run with a full buffer goes on.
         self._has_room = asyncio.Event()
-        # Resolved when there is an event for a reader that waits.
-        self._arrival: asyncio.Future[None] | None = None
+        # Set whenever there is an event, or the end, so that all readers that wait go on.
+        self._has_news = asyncio.Event()
 
     async def _put(self, event: Event) -> None:
         """Buffer an event for the reader; a full buffer makes the agent loop wait."""
@@ -192,7 +192,7 @@ class RunStream(Generic[OutputT]):
             self._has_room.clear()
             await self._has_room.wait()
         self._events.append(event)
-        self._wake()
+        self._has_news.set()
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
@@ -200,7 +200,7 @@ class RunStream(Generic[OutputT]):
         self._task = asyncio.create_task(
             self._loop.execute(self._new_items, self._timeout), name=f"aimlasync run {self.run.id}"
         )
-        self._task.add_done_callback(self._wake)
+        self._task.add_done_callback(lambda _: self._has_news.set())
         return self
 
     async def __aexit__(
@@ -251,18 +251,14 @@ class RunStream(Generic[OutputT]):
                 if error is None:
                     return
                 raise error
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
+            self._has_news.clear()
+            await self._has_news.wait()
 
     def relayed(self, events: Events) -> Source:
         """Return what `event_stream` reads; `web_events` has the messages. Raises ValueError for `events="raw"`."""
         from aimlasync.agents.web_events import RunSource
 
         return RunSource(self, events)
-
-    def _wake(self, _: object = None) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
 
     @property
     def text(self) -> AsyncIterator[str]:

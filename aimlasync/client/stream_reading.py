@@ -69,6 +69,8 @@ class StreamReading(Generic[P, W]):
         self._ready: deque[P] = deque()
         self._failure: AimlasyncError | None = None
         self._ended = False
+        # Whether a task waits for the next read.
+        self._is_read = False
         self._watch = attempt.call.watch
         self._bounds = StreamBounds(attempt, self._reply, self._loop)
         # Whether a piece had anything in it: text, a call, a reason to finish.
@@ -91,6 +93,10 @@ class StreamReading(Generic[P, W]):
 
     async def _fill(self) -> None:
         """Wait for bytes and take in every event they complete."""
+        if self._is_read:
+            # Before anything is touched: the stream is the other task's.
+            raise RuntimeError("another task is reading this stream: let one read it, and hand on what it reads")
+        self._is_read = True
         bounds = self._bounds
         if bounds.waiting is None:
             bounds.waiting = self._loop.time()
@@ -112,6 +118,8 @@ class StreamReading(Generic[P, W]):
             self._failure = AimlasyncError(_CANCELLED, info=self.info)
             self._leave()
             raise
+        finally:
+            self._is_read = False
         for event, events in found:
             self._take_all(event, events)
         if self._ended:

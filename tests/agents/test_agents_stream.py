@@ -227,3 +227,14 @@ async def test_a_run_may_be_cancelled_at_any_step_and_gone_on_with(endpoint: Any
                 if not task.cancelled():
                     break
             assert task.exception() is None
+
+
+async def test_two_readers_share_the_events_and_both_end(endpoint: Any) -> None:
+    async def read(running: agents.RunStream[Any]) -> list[str]:
+        return [type(event).__name__ async for event in running]
+
+    async with scripted(Call.of("weather", city="Rome"), "done") as (_, client):
+        async with agents.stream(client, model=MODEL, input="go", tools=[weather], endpoint=endpoint) as running:
+            one, other = await asyncio.gather(read(running), read(running))
+    assert (one + other).count("RunFinished") == 1
+    assert (one + other).count("ToolFinished") == 1
