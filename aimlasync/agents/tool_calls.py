@@ -66,8 +66,12 @@ class ToolExecutor:
             try:
                 # A task for a single call as well: a tool that swallows a cancellation swallows its own, not the run's.
                 async with asyncio.TaskGroup() as group:
-                    for place in places:
-                        group.create_task(self._execute(pending, place))
+                    executing = {place: group.create_task(self._execute(pending, place)) for place in places}
+                for place, task in executing.items():
+                    if task.cancelled() and pending[place].output is None:
+                        # By the tool, or by who ends tasks that hang: the group had no reason to.
+                        problem = await self._words_for(pending[place], asyncio.CancelledError())
+                        await self._finish(pending, place, problem, asyncio.get_running_loop().time())
             except BaseExceptionGroup as failures:
                 # The caller's `except` is for the error that `on_tool_error` raised, not for a group of one.
                 failure = failures.exceptions[0]
@@ -117,16 +121,27 @@ class ToolExecutor:
                 call = pending[place] = replace(call, approved=approved)
             if not approved:
                 problem = "this call was not approved; do not make it again"
-        emit = self._emit
-        if emit is not None:
-            await emit(ToolStarted(call))
-        started = 0.0 if emit is None else asyncio.get_running_loop().time()
-        output = ""
-        images: list[str] = []
+        if self._emit is not None:
+            await self._emit(ToolStarted(call))
+        started = asyncio.get_running_loop().time()
+        result: str | WithImages = ""
         if tool is not None and problem is None:
             result, problem = await self._call_tool(tool, call, arguments)
-            output, images = result if isinstance(result, WithImages) else (result, [])
+        await self._finish(pending, place, problem, started, result)
+
+    async def _finish(
+        self,
+        pending: list[ToolCall],
+        place: int,
+        problem: str | None,
+        started: float,
+        result: str | WithImages = "",
+    ) -> None:
+        """Give a call its result, or words for what went wrong; it was `started` at that time of the loop."""
+        call = pending[place]
+        output, images = result if isinstance(result, WithImages) else (result, [])
         if problem is not None:
+            tool = self._agent.tools.get(call.name)
             output = cut(f"error: {problem}", MAX_RESULT if tool is None else tool.max_result)
         if not output.isascii():
             # Half a surrogate pair has no UTF-8 form: neither this request nor any later one could carry it.
@@ -134,8 +149,8 @@ class ToolExecutor:
         call = pending[place] = replace(call, output=output, is_error=problem is not None, images=images)
         self._executed += 1
         self._run.tool_calls += 1
-        if emit is not None:
-            await emit(ToolFinished(call, asyncio.get_running_loop().time() - started))
+        if self._emit is not None:
+            await self._emit(ToolFinished(call, asyncio.get_running_loop().time() - started))
 
     def _decode_arguments(self, tool: Tool | None, call: ToolCall) -> tuple[Any, str | None]:
         """Return the arguments of a call, and what is wrong with the call in words for the model, or None."""

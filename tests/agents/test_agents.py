@@ -128,6 +128,33 @@ async def test_a_tool_says_in_its_own_words_why_it_has_no_result(endpoint: Any) 
     assert told(run) == ["error: nobody is called X; try a surname", "error: it was cancelled"]
 
 
+async def test_a_tool_that_cancels_its_own_task_has_a_result(endpoint: Any) -> None:
+    async def gives_up() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return "never"
+
+    async def other() -> str:
+        return "ok"
+
+    seen: list[tuple[str, str]] = []
+
+    def say(call: Any, error: BaseException) -> None:
+        seen.append((call.name, type(error).__name__))
+
+    async with scripted(calls(Call.of("gives_up"), Call.of("other")), "done") as (_, client):
+        async with agents.stream(
+            client, model=MODEL, tools=[gives_up, other], on_tool_error=say, input="go", endpoint=endpoint
+        ) as running:
+            finished = [event.call.output async for event in running if isinstance(event, agents.ToolFinished)]
+    assert (running.run.status, running.run.output, running.run.tool_calls) == ("completed", "done", 2)
+    assert told(running.run) == ["error: it was cancelled", "ok"]
+    assert sorted(finished) == ["error: it was cancelled", "ok"]
+    assert seen == [("gives_up", "CancelledError")]
+
+
 async def test_a_result_that_cannot_be_sent_is_made_so_that_it_can(endpoint: Any) -> None:
     class Odd(msgspec.Struct):
         n: int
