@@ -14,7 +14,6 @@ and the package's public names.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Unpack
@@ -23,6 +22,7 @@ import anyio
 
 from aimlasync import AimlasyncError, AsyncClient
 from aimlasync.headers import Hidden
+from aimlasync.logs import log_of
 from aimlasync.relay import HEADERS, NOT_RESUMABLE, Failure, Relay, RelayOptions, Streamed, failure
 
 try:
@@ -38,7 +38,7 @@ except ImportError as missing:
 # Seconds that sse-starlette waits longer than the relay when a server shuts down, because it sends no last message.
 _GRACE = 1.0
 
-_log = logging.getLogger("aimlasync.relay")
+_log = log_of("aimlasync.relay")
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,6 +39,7 @@ from aimlasync.errors import (
     AnswerTruncatedError,
     APIStatusError,
 )
+from aimlasync.logs import log_of
 from aimlasync.structured.answer_text import decode_answer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Agents that work for each other. Tools that go round in circles end here, and not where the stack does.
 _MAX_DEPTH = 10
 
-_log = logging.getLogger("aimlasync.agents")
+_log = log_of("aimlasync.agents")
 
 # The ids of the runs that are executed now: two loops on one run would execute its tool calls twice. Mutable.
 _executed: set[int] = set()

@@ -10,7 +10,6 @@ Only this file imports `mcp`, and no other file imports this one, so `mcp` stays
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -26,6 +25,7 @@ from aimlasync.agents.errors import ToolError
 from aimlasync.agents.images import MARK, Image
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool
 from aimlasync.endpoints.urls import is_loopback
+from aimlasync.logs import log_of
 from aimlasync.wire.base import encode
 
 try:
@@ -46,7 +46,7 @@ _MAX_TOOLS = 1000
 _CONNECT = 30.0
 _TIMEOUT = 300.0
 
-_log = logging.getLogger("aimlasync.agents")
+_log = log_of("aimlasync.agents")
 
 
 class ToolOptions(TypedDict, total=False):

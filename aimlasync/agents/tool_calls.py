@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
-import logging
 import zlib
 from typing import Any
 
@@ -26,13 +25,14 @@ from aimlasync.agents.images import WithImages
 from aimlasync.agents.results import cut, said
 from aimlasync.agents.run_state import Repeat, ToolCall
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool, ToolTimeoutError
+from aimlasync.logs import log_of
 
 # Tools that the model is told of when it calls one that there is not.
 _MAX_NAMED = 20
 
 _FAILED = "the tool failed; try it another way, or answer without it"
 
-_log = logging.getLogger("aimlasync.agents")
+_log = log_of("aimlasync.agents")
 
 
 class ToolExecutor:

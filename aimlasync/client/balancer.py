@@ -7,7 +7,6 @@ affinity go to the same endpoint as long as it is among the best. It may import 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -28,13 +27,14 @@ from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Step
+from aimlasync.logs import log_of
 from aimlasync.wire.redaction import Secrets
 from aimlasync.wire.request_body import encode_request
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
 
-_log = logging.getLogger("aimlasync.retry")
+_log = log_of("aimlasync.retry")
 
 
 class Balancer:

@@ -326,7 +326,7 @@ class AsyncClient(OpenAINames):
         return await forward(self._pipeline, self._settings, method, path, body, query, options)
 
     def observe(self, observer: Observer | None) -> None:
-        """Let `observer` watch all chat and responses calls from now on, or (None) nobody.
+        """Let `observer` watch all chat and responses calls from now on, or (None) nobody; what it raises is logged.
 
         Raises RuntimeError when another one does already.
         """

@@ -23,7 +23,7 @@ from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import begins_well, status_failure
-from aimlasync.client.observer import Observer
+from aimlasync.client.observer import Observer, Watching
 from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.config import CallOptions, Priority, of_kind, priority_of
 from aimlasync.cost.budget import Budget
@@ -234,7 +234,8 @@ class Pipeline:
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:
-            call.watch = self.observer.began(api, body, info, [each.upstream.endpoint for each in call.targets])
+            endpoints = [each.upstream.endpoint for each in call.targets]
+            call.watch = Watching(partial(self.observer.began, api, body, info, endpoints))
             call.headers.update(call.watch.headers)
         if self.answers is None and modes is None and call.watch is None:
             return self.run(call, receive, loop, transport)

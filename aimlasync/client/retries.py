@@ -8,7 +8,6 @@ waits it holds no permit and no connection. How long it waits is in `resilience.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failures import may_be_anothers
@@ -17,9 +16,10 @@ from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError, in_one_line
 from aimlasync.info import Step
+from aimlasync.logs import log_of
 from aimlasync.transport.base import StaleConnectionError
 
-_log = logging.getLogger("aimlasync.retry")
+_log = log_of("aimlasync.retry")
 
 # Seconds; less than that is no backoff, but what deciding takes.
 _SHORTEST = 0.001

@@ -6,7 +6,6 @@ follows. It has no I/O. It may import `admission` and the type of `upstream`.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from aimlasync.admission.account import AccountSigns, begun, law_of_all
@@ -16,12 +15,13 @@ from aimlasync.admission.endpoint_limiter import UNLIMITED
 from aimlasync.admission.learned import Watch
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.recall import Recall
+from aimlasync.logs import log_of
 
 if TYPE_CHECKING:
     from aimlasync.endpoints.lane import Lane
     from aimlasync.endpoints.upstream import Upstream
 
-_log = logging.getLogger("aimlasync.limits")
+_log = log_of("aimlasync.limits")
 
 
 class AccountLimits:

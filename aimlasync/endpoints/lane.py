@@ -9,7 +9,6 @@ and `statistics`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +23,7 @@ from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.standstill import Standstill
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
+from aimlasync.logs import log_of
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aimlasync.admission.used_up import UsedUp
     from aimlasync.endpoints.upstream import Upstream
 
-_log = logging.getLogger("aimlasync.limits")
+_log = log_of("aimlasync.limits")
 
 # The weight of a new sample in the average time that a permit is held.
 _WEIGHT = 0.1

@@ -10,7 +10,6 @@ added. A file that is none of these, or of another version, tells nothing and is
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aimlasync.admission.adaptive import Learned
+from aimlasync.logs import log_of
 
 _VERSION = 1
 # The newest are kept. A larger file is none of ours.
@@ -34,7 +34,7 @@ _MAX_BYTES = 1_000_000
 # that is wrong, as of a server that was busy for an hour, would take minutes to be found out.
 _LEAST_RATE = 0.5
 
-_log = logging.getLogger("aimlasync.limits")
+_log = log_of("aimlasync.limits")
 
 
 class _Entry(msgspec.Struct):

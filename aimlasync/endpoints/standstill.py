@@ -6,13 +6,14 @@ Then all attempts in flight hang (`admission.hung`). A limit that the user state
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
+
+from aimlasync.logs import log_of
 
 if TYPE_CHECKING:
     from aimlasync.endpoints.lane import Lane
 
-_log = logging.getLogger("aimlasync.limits")
+_log = log_of("aimlasync.limits")
 
 # Seconds, and how many times as long as an attempt takes in the mean, after which one that has not ended hangs.
 _LONG = 30.0

@@ -28,6 +28,7 @@ from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
 from aimlasync.errors import in_one_line
 from aimlasync.headers import Headers, keyless
+from aimlasync.logs import log_of
 from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 from aimlasync.resilience.retry_budget import RetryBudget
@@ -54,8 +55,8 @@ _IN_USE = 60.0
 # A longer name of a model is no name.
 _MAX_NAME = 256
 
-_log_limits = logging.getLogger("aimlasync.limits")
-_log_pool = logging.getLogger("aimlasync.pool")
+_log_limits = log_of("aimlasync.limits")
+_log_pool = log_of("aimlasync.pool")
 
 
 class Upstream:

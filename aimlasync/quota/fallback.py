@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from aimlasync.logs import log_of
 from aimlasync.quota.account import KNOWN, Account
 from aimlasync.quota.protocol import Ask, Lease, Memory, QuotaDownError
 
@@ -30,7 +31,7 @@ WARN_AGAIN = 60.0
 # How often one lease may be asked for with the memory of an earlier epoch.
 _MAX_MEMORIES = 3
 
-_log = logging.getLogger("aimlasync.quota")
+_log = log_of("aimlasync.quota")
 
 
 def check_share(share: float | None) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from aimlasync.config import Limits
+from aimlasync.logs import log_of
 from aimlasync.quota.protocol import Ask, Lease, Quota, QuotaDownError
 
 # An attempt is taken from a lease that has at least this share of its tokens. Estimates may grow after the lease was
@@ -33,7 +34,7 @@ _MAX_UNUSABLE = 5
 # Seconds between two warnings.
 _WARN_AGAIN = 60.0
 
-_log = logging.getLogger("aimlasync.quota")
+_log = log_of("aimlasync.quota")
 
 
 class Allotment:

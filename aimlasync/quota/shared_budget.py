@@ -8,13 +8,13 @@ last dollars, a call may be refused although not all is spent. It may import `co
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Mapping
 
 from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, dollars
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
+from aimlasync.logs import log_of
 from aimlasync.quota.protocol import Draw, Quota, QuotaDownError
 
 # A draw is in whole billionths of a dollar, as the AI/ML API states costs; `Budget` counts whole trillionths.
@@ -23,7 +23,7 @@ _PICO_OF_NANO = 10**3
 # Seconds that returning the rest may take when a client closes.
 _GIVE_BACK_TIMEOUT = 1.0
 
-_log = logging.getLogger("aimlasync.quota")
+_log = log_of("aimlasync.quota")
 
 
 class SharedBudget(Budget):

@@ -31,9 +31,10 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts, together
 from aimlasync.errors import AimlasyncError, ClientClosedError
+from aimlasync.logs import log_of
 from aimlasync.ray.patience import Patience
 
-_log = logging.getLogger("aimlasync.ray")
+_log = log_of("aimlasync.ray")
 
 # Requests that a process has at a time, and how many are sent together.
 ROOM = 256

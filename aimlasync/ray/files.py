@@ -5,7 +5,6 @@ All machines must reach the files. It may import bulk's input and output.
 
 from __future__ import annotations
 
-import logging
 import os
 import posixpath
 from collections.abc import Sequence
@@ -22,10 +21,11 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.output.directory import check_free, replacing_directory
+from aimlasync.logs import log_of
 
 Mode = Literal["new", "overwrite", "append", "resume"]
 
-_log = logging.getLogger("aimlasync.ray")
+_log = log_of("aimlasync.ray")
 
 
 def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:

@@ -7,7 +7,6 @@ the ids of its `info`. It may import the errors, and `client.explanation`.
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -28,12 +27,13 @@ from aimlasync.errors import (
     RateLimitError,
     in_one_line,
 )
+from aimlasync.logs import log_of
 from aimlasync.wire.base import encode
 
 # Seconds; the shortest Retry-After of a response, whose unit is whole seconds.
 _MIN_RETRY_AFTER = 1.0
 
-_log = logging.getLogger("aimlasync.relay")
+_log = log_of("aimlasync.relay")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

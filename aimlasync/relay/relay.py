@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -15,6 +14,7 @@ from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
 from aimlasync.errors import AimlasyncError
 from aimlasync.info import Info
+from aimlasync.logs import log_of
 from aimlasync.relay.call_stream import CallStream
 from aimlasync.relay.failures import INTERNAL, SHUTTING_DOWN, Failure, failure
 from aimlasync.relay.messages import KEEP_ALIVE, Events, Named, Relayable, Source, message
@@ -24,7 +24,7 @@ from aimlasync.wire.base import encode
 Streamed = ChatStream | ResponseStream | Relayable
 T = TypeVar("T")
 
-_log = logging.getLogger("aimlasync.relay")
+_log = log_of("aimlasync.relay")
 
 
 class Relayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class RelayOptions(TypedDict, total=False):
     max_send: float | None
     """Seconds after which a browser that reads nothing counts as gone; 30 by default, None for no bound."""
     on_end: Callable[[Relayed], None] | None
-    """Called once with how the relay ended."""
+    """Called once with how the relay ended; what it raises is logged."""
 
 
 class Relay:
@@ -180,7 +180,11 @@ class Relay:
                 if info is None and self._error is not None:
                     info = self._error.info
                 run = None if source is None else source.run
-                self._on_end(Relayed(outcome=self._outcome, info=info, usage=self._usage, error=self._error, run=run))
+                ended = Relayed(outcome=self._outcome, info=info, usage=self._usage, error=self._error, run=run)
+                try:
+                    self._on_end(ended)
+                except Exception:  # noqa: BLE001  # the browser's answer does not depend on it
+                    _log.exception("on_end of a relay failed")
 
     async def _open(self) -> Source:
         """Wait for the source, which has its first event then."""

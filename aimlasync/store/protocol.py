@@ -6,18 +6,19 @@ another key or by a format that this version does not know is not found. It impo
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
 
+from aimlasync.logs import log_of
+
 T = TypeVar("T")
 
 Clock = Callable[[], float]
 
-_log = logging.getLogger("aimlasync.store")
+_log = log_of("aimlasync.store")
 
 SEAL = 16
 """Bytes before a value."""

@@ -151,7 +151,7 @@ async def test_a_tool_that_cancels_its_own_task_has_a_result(endpoint: Any) -> N
             finished = [event.call.output async for event in running if isinstance(event, agents.ToolFinished)]
     assert (running.run.status, running.run.output, running.run.tool_calls) == ("completed", "done", 2)
     assert told(running.run) == ["error: it was cancelled", "ok"]
-    assert sorted(finished) == ["error: it was cancelled", "ok"]
+    assert set(finished) == {"error: it was cancelled", "ok"}
     assert seen == [("gives_up", "CancelledError")]
 
 

@@ -3,36 +3,173 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Retry, Timeout
-from tests.support.servers import Script, raw_server
+from aimlasync import AsyncClient, Endpoint, InternalServerError, Limits, Retry, Timeout
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.relay import Relay
+from tests.support.servers import RawServer, Script, raw_server
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PIECE = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}\n\n'
 LAST = b'data: {"choices": [{"index": 0, "delta": {"content": "z"}, "finish_reason": "stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+STREAM = Script([PIECE, PIECE, LAST, DONE], end="keep")
+BODY = json.dumps({"choices": [{"message": {"content": "aaz"}, "finish_reason": "stop"}]}).encode()
+ANSWER = Script([BODY], content_type="application/json", end="keep")
+BROKEN = Script([b"{}"], status=500, content_type="application/json", end="keep")
 
 
-@pytest.mark.parametrize("read", ["iterate", "text", "collect", "read_some"])
+def connect(*servers: RawServer, **options: Any) -> AsyncClient:
+    options.setdefault("retry", Retry(attempts=1))
+    options.setdefault("timeout", Timeout(total=60, connect=60))
+    endpoints = [Endpoint(base_url=each.base_url, api_key="k", name=f"e{each.port}") for each in servers]
+    return AsyncClient(endpoints=endpoints, **options)
+
+
+async def open_chat(client: AsyncClient) -> ChatStream:
+    stream: ChatStream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+    return stream
+
+
+async def whole(client: AsyncClient) -> str:
+    return (await client.chat.completions.create(model="m", messages=HELLO)).text
+
+
+async def streamed(client: AsyncClient) -> str:
+    return (await (await open_chat(client)).collect()).text
+
+
+READS: dict[str, Callable[[ChatStream], Awaitable[object]]] = {
+    "iterate": lambda stream: anext(stream),
+    "text": lambda stream: anext(stream.text),
+    "collect": lambda stream: stream.collect(),
+    "read_some": lambda stream: stream.read_some(),
+}
+
+
+@pytest.mark.parametrize("read", READS)
 async def test_a_second_reader_of_a_stream_is_told_so_and_the_first_reads_on(read: str) -> None:
-    async with raw_server(Script([PIECE, PIECE, LAST, DONE], end="keep")) as server:
-        options = {"retry": Retry(attempts=1), "timeout": Timeout(total=60)}
-        async with AsyncClient(api_key="k", base_url=server.base_url, **options) as client:
-            stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
-            while stream._ready:
-                await anext(stream)
-            first = asyncio.ensure_future(stream.collect())
-            # It waits for a read now.
-            await asyncio.sleep(0)
-            with pytest.raises(RuntimeError, match="another task is reading this stream"):
-                if read == "iterate":
-                    await anext(stream)
-                elif read == "text":
-                    await anext(stream.text)
-                elif read == "collect":
-                    await stream.collect()
-                else:
-                    await stream.read_some()
-            assert (await first).text == "aaz"
+    async with raw_server(STREAM) as server, connect(server) as client:
+        stream = await open_chat(client)
+        while stream._ready:
+            await anext(stream)
+        first = asyncio.ensure_future(stream.collect())
+        # It waits for a read now.
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task is reading this stream"):
+            await READS[read](stream)
+        assert (await first).text == "aaz"
+
+
+# What an application adds
+
+
+class Breaks(Exception):
+    """Of what an application adds."""
+
+
+POINTS = ["began", "headers", "stumbled", "arrived", "answered", "failed"]
+
+
+class Fails:
+    """An observer, and the watch of each of its calls, that fails at one point."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+
+    def began(self, *_: object) -> Any:
+        self.at("began")
+        return self
+
+    @property
+    def headers(self) -> dict[str, str]:
+        self.at("headers")
+        return {}
+
+    def stumbled(self, *_: object) -> None:
+        self.at("stumbled")
+
+    def arrived(self, *_: object) -> None:
+        self.at("arrived")
+
+    def answered(self, *_: object) -> None:
+        self.at("answered")
+
+    def failed(self, *_: object) -> None:
+        self.at("failed")
+
+    def at(self, point: str) -> None:
+        if point == self.point:
+            raise Breaks(point)
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("call", [whole, streamed])
+async def test_an_observer_that_fails_changes_no_call(
+    point: str, call: Callable[[AsyncClient], Awaitable[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ANSWER if call is whole else STREAM
+    retry = Retry(attempts=2, base=0.001)
+    async with raw_server(BROKEN, answer, BROKEN) as server, connect(server, retry=retry) as client:
+        client.observe(Fails(point))
+        assert await call(client) == "aaz"
+        with pytest.raises(InternalServerError):
+            await call(client)
+        limiter = client._pipeline.balancer.upstreams[0].limiter
+        assert limiter.in_flight == 0
+    if point != "arrived" or call is streamed:
+        assert "an observer failed" in caplog.text
+        assert "Breaks" in caplog.text
+
+
+@pytest.fixture
+def full_disk() -> Iterator[list[str]]:
+    """A handler of all that is logged, which does not report its errors itself."""
+    logged: list[str] = []
+
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append(f"{record.name} {record.module}")
+            raise OSError(28, "No space left on device")
+
+    logger, handler = logging.getLogger("aimlasync"), Full()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield logged
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+async def test_a_log_handler_that_fails_loses_no_call_and_no_place(
+    full_disk: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with raw_server(BROKEN, ANSWER) as one, raw_server(BROKEN, ANSWER) as other:
+        async with connect(one, other, retry=Retry(attempts=3, base=0.001), limits=Limits(concurrency=1)) as client:
+            for _ in range(4):
+                assert await whole(client) == "aaz"
+            assert [each.in_flight for each in client.statistics()] == [0, 0]
+    # With the module that said it, and not the one that all lines go through.
+    assert {"aimlasync.retry balancer", "aimlasync.retry retries"} <= set(full_disk)
+    assert "No space left on device" in capsys.readouterr().err
+
+
+async def test_what_is_called_at_the_end_of_a_relay_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    def ends(_: object) -> None:
+        raise Breaks("at the end")
+
+    async with raw_server(STREAM, BROKEN) as server, connect(server) as client:
+        relay = Relay(client.chat.completions.create(model="m", messages=HELLO, stream=True), on_end=ends)
+        sent = b"".join([message async for message in relay.messages()])
+        assert b"event: done" in sent
+        relay = Relay(client.chat.completions.create(model="m", messages=HELLO, stream=True), on_end=ends)
+        assert [message async for message in relay.messages()] == []
+        assert relay.failure is not None
+        assert relay.failure.status == 502
+    assert caplog.text.count("on_end of a relay failed") == 2

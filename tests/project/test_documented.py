@@ -32,7 +32,7 @@ def test_every_file_stands_in_the_docstring_of_its_package() -> None:
 
 
 def test_every_logger_is_documented() -> None:
-    loggers = found(r'getLogger\("([^"]+)"\)')
+    loggers = found(r'log_of\("([^"]+)"\)')
     assert loggers
     assert loggers == set(re.findall(r"^\| `(aimlasync\.\w+)`", page("observability"), re.MULTILINE))
 

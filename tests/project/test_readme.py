@@ -193,7 +193,7 @@ def test_every_option_that_a_page_names_exists(name: str) -> None:
 
 def loggers() -> set[str]:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "aimlasync").rglob("*.py"))
-    return set(re.findall(r"getLogger\(\"([\w.]+)\"\)", source))
+    return set(re.findall(r"log_of\(\"([\w.]+)\"\)", source))
 
 
 def measured() -> set[str]:
