@@ -3,7 +3,9 @@
 `asyncio.timeout_at` costs each call a context manager and a timer, `loop.call_later` a timer. It imports nothing of
 this library; one object serves one loop. A deadline means what `asyncio.timeout` means since Python 3.12, on 3.11 too:
 when it passes, the task is cancelled, and that is told from everybody else's cancellation by counting them
-(`Task.cancelling`). Where both happened, the call ends cancelled.
+(`Task.cancelling`). Where both happened, the call ends cancelled. A loop that stood still, as a machine that was
+suspended or a callback that computes makes it, tells the time before it reads what arrived meanwhile; `grace` leaves
+it the time to read first.
 """
 
 from __future__ import annotations
@@ -17,6 +19,16 @@ import msgspec
 # A ring looks at all open alarms. The next one waits for this many seconds for each of them, so that thousands that
 # pass one after the other cost a tenth of the time and not all of it; each is late by that much at most.
 _SPACING = 1e-6
+# Seconds. A timer that is late by more than that had a loop that stood still, and waits once more: for as long as it
+# was late, since that much may have arrived, and for no longer than a second.
+_LATE = 0.05
+_MAX_GRACE = 1.0
+
+
+def grace(due: float, now: float) -> float:
+    """Return for how long a timer that was due then should wait before it rings; 0.0 unless the loop stood still."""
+    late = now - due
+    return min(late, _MAX_GRACE) if late > _LATE else 0.0
 
 
 class Alarm(Protocol):
@@ -55,13 +67,15 @@ class Bounded(msgspec.Struct, eq=False, kw_only=True):
 class Deadlines:
     """The open alarms of one loop."""
 
-    __slots__ = ("_loop", "_open", "_rings_at", "_timer")
+    __slots__ = ("_due", "_loop", "_open", "_rings_at", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._open: set[Alarm] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
+        # When the timer can ring at the earliest; infinite once it is to ring however late it is.
+        self._due = float("inf")
 
     def start(self, work: Bounded, when: float) -> None:
         """Cancel the current task at `when`, unless `stop` comes first."""
@@ -120,12 +134,18 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._rings_at = when
+        # Some alarms are past when they are set.
+        self._due = max(when, self._loop.time())
         self._timer = self._loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         self._rings_at = float("inf")
         now = self._loop.time()
+        if seconds := grace(self._due, now):
+            self._arm(now + seconds)
+            self._due = float("inf")
+            return
         for alarm in [alarm for alarm in self._open if alarm.when <= now]:
             self._open.discard(alarm)
             alarm.ring()

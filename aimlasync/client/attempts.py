@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import begins_well, status_failure
+from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APITimeoutError, Phase
 from aimlasync.info import Info
 from aimlasync.transport import Transport
@@ -76,9 +77,15 @@ async def made(attempt: Attempt, receive: Receive[T], transport: Transport) -> T
 
 async def within(seconds: float, work: Awaitable[T], *, what: str, phase: Phase, info: Info) -> T:
     """Wait for `what` no longer than that. Raises APITimeoutError with `phase`."""
+    loop = asyncio.get_running_loop()
+    bound, deadlines = Bounded(), Deadlines(loop)
+    deadlines.start(bound, loop.time() + seconds)
     try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        pass
+        return await work
+    except asyncio.CancelledError:
+        if not deadlines.stop(bound):
+            raise
+    finally:
+        deadlines.stop(bound)
+        deadlines.rest()
     raise APITimeoutError(f"no {what} within {seconds} s", phase=phase, info=info)

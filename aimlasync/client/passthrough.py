@@ -7,7 +7,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.client import receive, receive_response
+from aimlasync.client.attempts import within
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import plain_call
@@ -24,7 +24,7 @@ from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions, priority_of
 from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, StreamError
+from aimlasync.errors import AimlasyncError, APIStatusError, StreamError
 from aimlasync.headers import FRAMING, Fields
 from aimlasync.info import Info
 from aimlasync.transport.base import MAX_BODY, RawReply
@@ -161,10 +161,10 @@ class _Direct(Forwarded):
     async def _next(self) -> bytes:
         error: AimlasyncError
         try:
-            async with asyncio.timeout(self._idle):
-                piece = await self._attempt.response.read_some()
-        except TimeoutError:
-            error = APITimeoutError(f"no further byte within {self._idle} s", phase="idle")
+            reading: Awaitable[bytes] = self._attempt.response.read_some()
+            if self._idle is not None:
+                reading = within(self._idle, reading, what="further byte", phase="idle", info=self.info)
+            piece = await reading
         except AimlasyncError as failed:
             error = failed
         except BaseException as left:  # noqa: BLE001  # raised again

@@ -1,8 +1,8 @@
 """The timeouts of a stream: `total`, `first_token` and `idle` of `Timeout`.
 
 Each stream has one timer, which computes the next timeout when it fires; moving it with every event would cost more. It
-holds no reference to the stream, so that a stream that its reader dropped is garbage-collected. It may import `call`
-and what lies below.
+holds no reference to the stream, so that a stream that its reader dropped is garbage-collected. It may import `call`,
+`deadlines` and what lies below.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from typing import Literal
 
 from aimlasync.client.call import Attempt
+from aimlasync.deadlines import grace
 from aimlasync.errors import APITimeoutError
 from aimlasync.transport.base import RawReply
 
@@ -20,7 +21,18 @@ _Expiry = Literal["total", "first_token", "idle"]
 class StreamBounds:
     """The bounds of one attempt, whose reply is dropped when one of them passes."""
 
-    __slots__ = ("_attempt", "_deadline", "_expired", "_loop", "_reply", "_timeout", "_timer", "got_event", "waiting")
+    __slots__ = (
+        "_attempt",
+        "_deadline",
+        "_due",
+        "_expired",
+        "_loop",
+        "_reply",
+        "_timeout",
+        "_timer",
+        "got_event",
+        "waiting",
+    )
 
     def __init__(self, attempt: Attempt, reply: RawReply, loop: asyncio.AbstractEventLoop) -> None:
         self._attempt = attempt
@@ -30,6 +42,8 @@ class StreamBounds:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._expired: _Expiry | None = None
+        # When the timer is to ring; infinite once it is to ring however late it is.
+        self._due = float("inf")
         self.got_event = False
         self.waiting: float | None = None
         """Since when the reader waits for an event; None while it does not: only the server's silence counts."""
@@ -38,7 +52,9 @@ class StreamBounds:
         """Begin to watch the clock, or look anew at what is the next bound."""
         self.stop()
         bound = self._next()
-        self._timer = None if bound is None else self._loop.call_at(bound[0], self._ring)
+        if bound is not None:
+            self._due = bound[0]
+            self._timer = self._loop.call_at(bound[0], self._ring)
 
     def stop(self) -> None:
         """Watch the clock no more."""
@@ -75,8 +91,12 @@ class StreamBounds:
         return min(bounds, default=None)
 
     def _ring(self) -> None:
-        bound = self._next()
-        if bound is not None and bound[0] <= self._loop.time():
+        bound, now = self._next(), self._loop.time()
+        if bound is not None and bound[0] <= now:
+            if seconds := grace(self._due, now):
+                self._due = float("inf")
+                self._timer = self._loop.call_at(now + seconds, self._ring)
+                return
             self._timer = None
             self._expired = bound[1]
             # The pending read fails, or the next one does.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from aimlasync import AsyncClient, Endpoint, InternalServerError, Limits, Retry, Timeout
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.relay import Relay
-from tests.support.servers import RawServer, Script, raw_server
+from tests.support.servers import RawServer, Script, listening, raw_server, turns
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PIECE = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}\n\n'
@@ -65,6 +66,79 @@ async def test_a_second_reader_of_a_stream_is_told_so_and_the_first_reads_on(rea
         with pytest.raises(RuntimeError, match="another task is reading this stream"):
             await READS[read](stream)
         assert (await first).text == "aaz"
+
+
+# A process that was suspended, or a loop that something blocked
+
+
+def http(body: bytes, kind: str = "application/json") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (kind.encode(), len(body), body)
+
+
+EVENTS = http(PIECE + PIECE + LAST + DONE, "text/event-stream")
+HEAD, FIRST = EVENTS.index(PIECE), EVENTS.index(PIECE) + len(PIECE)
+
+
+async def iterated(client: AsyncClient, seen: Callable[[], None]) -> str:
+    text = ""
+    async for piece in (await open_chat(client)).text:
+        text += piece
+        seen()
+    return text
+
+
+async def forwarded(client: AsyncClient, seen: Callable[[], None]) -> str:
+    data = b""
+    async for piece in await client.forward("GET", "files/7"):
+        data += piece
+        seen()
+    return data.decode()[-3:]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "call", "answer", "before"),
+    [
+        (Timeout(total=30), whole, http(BODY), 0),
+        (Timeout(total=None, attempt=30), whole, http(BODY), 0),
+        (Timeout(total=30), streamed, EVENTS, 0),
+        (Timeout(total=None, first_token=30), streamed, EVENTS, 0),
+        (Timeout(total=None, first_token=30), streamed, EVENTS, HEAD),
+        (Timeout(total=30), iterated, EVENTS, FIRST),
+        (Timeout(total=None, idle=30), iterated, EVENTS, FIRST),
+        (Timeout(total=None, idle=30), forwarded, http(b"1" * 9 + b"aaz", "text/plain"), 70),
+    ],
+)
+def test_what_arrived_while_the_loop_stood_still_is_not_too_late(
+    timeout: Timeout, call: Callable[..., Awaitable[str]], answer: bytes, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, skew = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + skew)
+
+    async def main() -> str:
+        seen = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal skew
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer[:before])
+            if call in (iterated, forwarded):
+                await seen.wait()
+            else:
+                # The head, if anything: when that is read, nobody is told.
+                await turns(60 if before else 0)
+            skew += 60.0
+            writer.write(answer[before:-5])
+            # Longer than the turn in which the timer rings, which must not drop the connection.
+            await turns(10)
+            writer.write(answer[-5:])
+            await reader.read()
+
+        async with listening(serve) as port:
+            url = f"http://127.0.0.1:{port}/v1"
+            async with AsyncClient("k", url, timeout=timeout, retry=Retry(attempts=1)) as client:
+                return await (call(client, seen.set) if call in (iterated, forwarded) else call(client))
+
+    assert asyncio.run(main()) == "aaz"
 
 
 # What an application adds

@@ -10,7 +10,7 @@ import pytest
 from aimlasync import APITimeoutError, AsyncClient, Retry
 from aimlasync.deadlines import Bounded, Deadlines
 from tests.support.servers import Script, raw_server, until
-from tests.support.virtual import run
+from tests.support.virtual import VirtualLoop, run
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -50,6 +50,35 @@ def test_deadlines_ring_in_their_order_and_each_at_its_own_time() -> None:
     # Those that a busy machine comes to late ring at once, in any order.
     run(main())
     assert ended == [-1.0, 0.02, 0.04, 0.06]
+
+
+def test_after_a_loop_stood_still_what_arrived_meanwhile_comes_before_the_deadlines() -> None:
+    async def main(stood_still: float) -> tuple[list[str], float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        deadlines = Deadlines(loop)
+        ended: list[str] = []
+
+        async def one() -> None:
+            ended.append(await bounded(deadlines, 1.0))
+
+        task = asyncio.ensure_future(one())
+        await asyncio.sleep(0)
+        began = loop.time()
+        loop.now += stood_still
+        # The first turn after it reads, the next ones go on with what was read.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        ended.append("read")
+        await task
+        return ended, loop.time() - began
+
+    ended, seconds = run(main(60.0))
+    assert (ended, round(seconds, 2)) == (["read", "late"], 61.0)
+    # It waits as long again as it was late, and no longer than a second.
+    ended, seconds = run(main(1.25))
+    assert (ended, round(seconds, 2)) == (["read", "late"], 1.5)
+    assert run(main(1.04))[0] == ["late", "read"]
 
 
 async def test_a_client_that_is_closed_or_forgotten_is_kept_by_no_timer() -> None:
