@@ -18,6 +18,7 @@
     the same, while the endpoint's circuit is open OUTAGE    -            the endpoint failure of the endpoint
     a stream that was cut                          DROPPED   down         the model    failure of the model
     a bound of ours passed                         LATE      concurrency  the model    failure of the model
+    the same, sooner than others were answered     LATE      -            the model    nothing
     a stream that stood still (idle)               IGNORED   -            the model    failure of the model
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
     another 5xx                                    IGNORED   -            the model    failure of the model

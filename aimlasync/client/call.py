@@ -16,7 +16,7 @@ import msgspec
 from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, SPENT, Outcome
 from aimlasync.client.drain import Waits
-from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of, stated_wait
+from aimlasync.client.failure_signs import NO_ACCESS, health_of, is_free, signal_of, stated_wait
 from aimlasync.client.observer import Watch
 from aimlasync.client.target import AnswerModes, Target
 from aimlasync.config import Priority, Timeout
@@ -27,7 +27,7 @@ from aimlasync.deadlines import Bounded
 from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, APITimeoutError
+from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.plain_stores import plainly_stored
@@ -346,26 +346,24 @@ class Attempt(Permit, eq=False, kw_only=True):
         # As it was before this failure.
         is_out = lane.is_out
         signal = signal_of(error, call.info.model)
-        refused = False
         if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
             wait, why = stated
             is_models = signal.scope == "model" or upstream.account.signs.is_passed_over(lane.model)
             lane.told_to_wait(self, wait, now, why, at_most=call.retry.max_retry_after, is_models=is_models)
-        if isinstance(error, APIStatusError):
-            refused = error.status == 429
-            if error.status >= 500 and not lacks_ability(error):
-                lane.failed(now, seconds, error)
-            else:
-                lane.answered(now, seconds)
-            if len(call.targets) > 1 and (isinstance(error, NO_ACCESS) or signal is SPENT):
-                upstream.retire(error.message)
-        elif isinstance(error, APIConnectionError):
-            if is_unreachable(error):
-                lane.unreachable(now, seconds, error)
-            else:
-                lane.failed(now, seconds, error)
+        health = health_of(error, seconds, lane.circuit.patience)
+        if health == "failed":
+            lane.failed(now, seconds, error)
+        elif health == "unreachable":
+            lane.unreachable(now, seconds, error)
+        elif health == "unknown":
+            lane.abandoned(now, seconds)
         else:
             lane.answered(now, seconds)
+        refused = False
+        if isinstance(error, APIStatusError):
+            refused = error.status == 429
+            if len(call.targets) > 1 and (isinstance(error, NO_ACCESS) or signal is SPENT):
+                upstream.retire(error.message)
         outcome = signal.outcome
         if is_out and outcome is Outcome.DROPPED and not refused:
             outcome = Outcome.OUTAGE

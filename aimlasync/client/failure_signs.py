@@ -7,6 +7,7 @@ Pure: each function reads one error; `call` and `failures` act on what it return
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from aimlasync.admission.outcome import GONE, LATE, NOTHING, Outcome, Signal
 from aimlasync.errors import (
@@ -46,6 +47,24 @@ def is_unreachable(error: APIConnectionError) -> bool:
     if isinstance(error, APITimeoutError):
         return error.phase == "connect"
     return not isinstance(error, TruncatedStreamError)
+
+
+def health_of(
+    error: AimlasyncError, seconds: float, patience: float
+) -> Literal["answered", "failed", "unreachable", "unknown"]:
+    """What an attempt that failed after so many seconds says about the server's health, which circuits are told.
+
+    `patience` is for how long others were waited for: a bound that passes sooner says nothing.
+    """
+    if isinstance(error, APIStatusError):
+        return "failed" if error.status >= 500 and not lacks_ability(error) else "answered"
+    if not isinstance(error, APIConnectionError):
+        return "answered"
+    if is_unreachable(error):
+        return "unreachable"
+    if isinstance(error, APITimeoutError) and error.phase in ("first_token", "total") and seconds < patience:
+        return "unknown"
+    return "failed"
 
 
 def signal_of(error: AimlasyncError, model: str) -> Signal:

@@ -33,6 +33,10 @@ _MAX_BACKOFF = 60.0
 _PROBE = 30.0
 # The weight of the newest answer: the last ten make nine tenths of the average.
 _WEIGHT = 0.2
+# What is left of the slowest answer with each further one.
+_FADES = 0.98
+# Seconds that an answer is waited for at least, as long as nothing was answered.
+_PATIENCE = 1.0
 
 
 class CircuitBreaker:
@@ -53,6 +57,7 @@ class CircuitBreaker:
         "_draw",
         "_opened_at",
         "_openings",
+        "_slowest",
         "_turns_at",
         "_until",
         "latency",
@@ -77,6 +82,8 @@ class CircuitBreaker:
         """Why the endpoint is retired; None while it is not."""
         self.latency: float | None = None
         """The moving average of the seconds that answers take; None before the first."""
+        # The slowest answer, or first event of a stream, of late, in seconds.
+        self._slowest = 0.0
         self._draw = draw
         # Per bucket: its number, the attempts and the failures in it. Counted while the circuit is closed.
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
@@ -97,6 +104,11 @@ class CircuitBreaker:
         if self.state == "closed":
             return 0.0
         return float("inf") if self.state == "retired" else max(0.0, self._until - now)
+
+    @property
+    def patience(self) -> float:
+        """The seconds that an answer is to be waited for: others took so long, and who left sooner saw no failure."""
+        return max(self._slowest, self.latency or 0.0) or _PATIENCE
 
     def probing(self, now: float) -> None:
         """Note that an attempt begins; it is the probe if the circuit is not closed.
@@ -122,6 +134,7 @@ class CircuitBreaker:
 
     def answered(self, now: float, seconds: float) -> None:
         """Note that a working server refused a request: it closes the circuit, and the latency does not count."""
+        self._slowest = max(seconds, _FADES * self._slowest)
         if now - seconds <= self._opened_at:
             return
         if self.state == "closed":

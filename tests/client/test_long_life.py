@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Endpoint, InternalServerError, Limits, Retry, Timeout
+from aimlasync import APITimeoutError, AsyncClient, Endpoint, InternalServerError, Limits, Retry, Timeout
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.relay import Relay
 from tests.support.servers import RawServer, Script, listening, raw_server, turns
@@ -77,6 +77,14 @@ def http(body: bytes, kind: str = "application/json") -> bytes:
 
 EVENTS = http(PIECE + PIECE + LAST + DONE, "text/event-stream")
 HEAD, FIRST = EVENTS.index(PIECE), EVENTS.index(PIECE) + len(PIECE)
+
+
+async def until_blank(reader: asyncio.StreamReader) -> bytes:
+    """The head of a request, empty when the client has left."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
 
 
 async def iterated(client: AsyncClient, seen: Callable[[], None]) -> str:
@@ -247,3 +255,30 @@ async def test_what_is_called_at_the_end_of_a_relay_may_fail(caplog: pytest.LogC
         assert relay.failure is not None
         assert relay.failure.status == 502
     assert caplog.text.count("on_end of a relay failed") == 2
+
+
+# Callers of one client
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_hasty_caller_closes_no_endpoint_to_the_others(is_known: bool) -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await until_blank(reader):
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            is_stream = b'"stream":true' in await reader.readexactly(length)
+            await asyncio.sleep(0.3)
+            writer.write(EVENTS if is_stream else http(BODY))
+
+    async with listening(slow) as one, listening(slow) as other:
+        endpoints = [Endpoint(base_url=f"http://127.0.0.1:{port}/v1", api_key="k") for port in (one, other)]
+        async with AsyncClient(endpoints=endpoints, retry=Retry(attempts=2, base=0.001)) as client:
+            if is_known:
+                for _ in range(2):
+                    assert await whole(client) == await streamed(client) == "aaz"
+            for _ in range(10):
+                with pytest.raises(APITimeoutError):
+                    await client.with_options(timeout=Timeout(first_token=0.01)).chat.completions.create(
+                        model="m", messages=HELLO, stream=True
+                    )
+            assert {each.state for each in client.statistics()} == {"ok"}
+            assert await whole(client) == "aaz"

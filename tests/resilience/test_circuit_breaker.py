@@ -399,3 +399,19 @@ class Callers(RuleBasedStateMachine):
 
 TestCallers = Callers.TestCase
 TestCallers.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+# --- patience ----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_waited_for_as_long_as_others_took_of_late() -> None:
+    found = breaker()
+    assert found.patience == 1.0
+    found.succeeded(NOW, 0.25)
+    assert found.patience == 0.25
+    # The first event of a stream.
+    found.answered(NOW, 20.0)
+    assert found.patience == 20.0
+    for _ in range(200):
+        found.answered(NOW, 0.5)
+    assert found.patience == 0.5
