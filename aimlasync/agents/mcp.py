@@ -3,6 +3,7 @@
 The `mcp` package speaks the protocol; here its tools become `Tool` objects and its results become text. A tool's schema
 is the server's own, so it is not strict, and the server checks the arguments. Whatever a server does, it ends: the
 connection and the list of tools within `connect` seconds, a call within `timeout`, and a result is cut at `max_result`.
+A connection that is lost fails the calls on it, which the server may have executed, and is made again for the next one.
 Only this file imports `mcp`, and no other file imports this one, so `mcp` stays optional (pip install
 'aimlasync[mcp]').
 """
@@ -12,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import anyio
@@ -32,6 +33,7 @@ try:
     import httpx2
     from mcp import Client, MCPError, StdioServerParameters
     from mcp.client.streamable_http import streamable_http_client
+    from mcp_types import CONNECTION_CLOSED
 except ImportError:
     raise ImportError("tools of MCP servers need the package mcp, 2 or later: pip install 'aimlasync[mcp]'") from None
 
@@ -45,6 +47,11 @@ _MAX_TOOLS = 1000
 # Seconds. The defaults of the `mcp` package over HTTP; over stdio it has none.
 _CONNECT = 30.0
 _TIMEOUT = 300.0
+
+# What the `mcp` package says of a server that has forgotten the session.
+_SESSION_ENDED = "Session terminated"
+
+T = TypeVar("T")
 
 _log = log_of("aimlasync.agents")
 
@@ -125,41 +132,102 @@ async def _connected(
 ) -> AsyncIterator[list[Tool]]:
     """Connect to a server and give its tools. An error leaves it as itself, not in the groups of the `mcp` package.
 
-    A task of its own enters the connection and leaves it, as the cancel scopes of the `mcp` package demand. So the
-    block may be left by another task than entered it (a fixture, an exit stack), and several in any order.
+    The block may be left by another task than entered it (a fixture, an exit stack), and several in any order.
     """
-    tools: asyncio.Future[list[Tool]] = asyncio.get_running_loop().create_future()
-    is_left = asyncio.Event()
+    connection = _Connection(server, make, connect)
 
-    async def hold() -> None:
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(connect):
-                client = await stack.enter_async_context(make())
-                tools.set_result(await tools_of(client, **options))
-            await is_left.wait()
+    async def begin(client: Client) -> list[Tool]:
+        return _tools(await _listed(client), connection.call_tool, **options)
 
-    holding = asyncio.create_task(hold(), name=server)
-    first: list[asyncio.Future[Any]] = [holding, tools]
+    tools = await connection.open(begin)
     try:
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if tools.done():
-            yield tools.result()
-    except BaseException:
-        if not tools.done():
+        yield tools
+    finally:
+        connection.is_over = True
+        await connection.close()
+
+
+class _Connection:
+    """A connection to a server. Its mutable state: the task that holds it, and its client, None once that is lost.
+
+    A task of its own enters the connection and leaves it, as the cancel scopes of the `mcp` package demand.
+    """
+
+    def __init__(
+        self, server: str, make: Callable[[], AbstractAsyncContextManager[Client]], connect: float | None
+    ) -> None:
+        self.is_over = False
+        """Whether its block was left: no tool that was kept connects again."""
+        self._server = server
+        self._make = make
+        self._connect = connect
+        self._client: Client | None = None
+        self._holding: asyncio.Task[None] | None = None
+        self._is_left = asyncio.Event()
+        # One call makes it again, and the others wait for that.
+        self._opening = asyncio.Lock()
+
+    async def open(self, begin: Callable[[Client], Awaitable[T]]) -> T:
+        """Connect, and return what `begin` makes of the client. Raises ConnectionError, and what `begin` raises."""
+        begun: asyncio.Future[tuple[Client, T]] = asyncio.get_running_loop().create_future()
+        self._is_left = is_left = asyncio.Event()
+
+        async def hold() -> None:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._connect):
+                    client = await stack.enter_async_context(self._make())
+                    begun.set_result((client, await begin(client)))
+                await is_left.wait()
+
+        self._holding = holding = asyncio.create_task(hold(), name=self._server)
+        first: list[asyncio.Future[Any]] = [holding, begun]
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
             holding.cancel()
-        is_left.set()
-        # What it ends in is not what the caller must see.
-        await _error_of(holding)
-        raise
-    is_left.set()
-    error = await _error_of(holding)
-    if error is None:
-        return
-    if not isinstance(error, Exception) or isinstance(error, (ValueError, TypeError)):
-        raise error
-    if isinstance(error, TimeoutError):
-        raise ConnectionError(f"{server} did not answer within {connect} s") from error
-    raise ConnectionError(f"{server} cannot be used: {type(error).__name__}: {error}") from error
+            # What it ends in is not what the caller must see.
+            await _error_of(holding)
+            raise
+        if begun.done():
+            self._client, result = begun.result()
+            return result
+        error = await _error_of(holding)
+        if not isinstance(error, Exception) or isinstance(error, (ValueError, TypeError)):
+            raise error or asyncio.CancelledError
+        if isinstance(error, TimeoutError):
+            raise ConnectionError(f"{self._server} did not answer within {self._connect} s") from error
+        raise ConnectionError(f"{self._server} cannot be used: {type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        """Leave the connection; an error in which it ends is logged, since what was asked is answered."""
+        self._client = None
+        if self._holding is not None:
+            self._is_left.set()
+            holding, self._holding = self._holding, None
+            if (error := await _error_of(holding)) is not None:
+                _log.info("%s was lost: %s: %s", self._server, type(error).__name__, error)
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Call a tool, over a new connection if this one was lost before. Raises MCPError, and ConnectionError."""
+        async with self._opening:
+            if self.is_over:
+                raise ConnectionError(f"the block of {self._server} was left")
+            if self._client is None or self._holding is None or self._holding.done():
+                await self.close()
+                _log.warning("the connection to %s was lost, and is made again", self._server)
+                await self.open(_nothing)
+            client = self._client
+        assert client is not None
+        try:
+            return await client.call_tool(name, arguments)
+        except MCPError as error:
+            if client is self._client and (error.code == CONNECTION_CLOSED or _SESSION_ENDED in str(error)):
+                self._client = None
+            raise
+
+
+async def _nothing(_: Client) -> None:
+    pass
 
 
 async def _error_of(task: asyncio.Task[None]) -> BaseException | None:
@@ -184,8 +252,13 @@ async def tools_of(client: Client, **options: Unpack[ToolOptions]) -> list[Tool]
 
     Raises ValueError for a name in `only` that the server does not have, ConnectionError for a list without an end.
     """
+    return _tools(await _listed(client), client.call_tool, **options)
+
+
+def _tools(
+    listed: dict[str, Any], call_tool: Callable[..., Awaitable[Any]], **options: Unpack[ToolOptions]
+) -> list[Tool]:
     only, prefix = options.get("only"), options.get("prefix", "")
-    listed = await _listed(client)
     missing = set(only or ()) - set(listed)
     if missing:
         raise ValueError(
@@ -198,7 +271,7 @@ async def tools_of(client: Client, **options: Unpack[ToolOptions]) -> list[Tool]
             description=listed[name].description or listed[name].title or "",
             parameters={"type": "object", "properties": {}, **listed[name].input_schema},
             read=_read,
-            do=_caller(client, name, options.get("images", False)),
+            do=_caller(call_tool, name, options.get("images", False)),
             strict=False,
             timeout=options.get("timeout", _TIMEOUT),
             concurrency=options.get("concurrency"),
@@ -249,15 +322,17 @@ def _read(text: str) -> dict[str, Any]:
     return _arguments.decode(text or "{}")
 
 
-def _caller(client: Client, name: str, takes_images: bool) -> Any:
+def _caller(call_tool: Callable[..., Awaitable[Any]], name: str, takes_images: bool) -> Any:
     """Return a function that calls one tool of the server."""
 
     async def call(context: RunContext[Any], arguments: dict[str, Any]) -> str | list[Any]:
         try:
-            result = await client.call_tool(name, arguments)
+            result = await call_tool(name, arguments)
         except MCPError as error:
             # The server's own words, as for instance that the arguments are wrong.
             raise ToolError(f"the server refused the call: {error}") from error
+        except ConnectionError as error:
+            raise ToolError("the server of this tool cannot be reached now") from error
         parts = _parts_of(result)
         texts = "\n".join(MARK if isinstance(part, Image) else part for part in parts)
         if result.is_error:

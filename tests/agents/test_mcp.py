@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,17 @@ def url() -> Iterator[str]:
     """The address of an MCP server in another process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, SERVER, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    found = f"http://127.0.0.1:{port}/mcp"
+    with server_at(found):
+        yield found
+
+
+@contextmanager
+def server_at(url: str) -> Iterator[subprocess.Popen[bytes]]:
+    port = url.split(":")[2].split("/")[0]
+    process = subprocess.Popen([sys.executable, SERVER, port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield f"http://127.0.0.1:{port}/mcp"
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -207,6 +213,48 @@ async def test_a_server_that_dies_fails_its_calls_and_not_the_run() -> None:
     async with odd("dies") as tools, scripted(Call.of("dies"), "done") as (_, client):
         run = await agents.run(client, model=MODEL, input="go", tools=tools)
     assert (run.output, told(run)) == ("done", ["error: the server refused the call: Connection closed"])
+
+
+async def test_a_server_that_died_is_started_again_for_the_next_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    block = mcp.stdio(sys.executable, ODD, "mortal", str(tmp_path / "died"))
+    before = asyncio.all_tasks()
+    turn = calls(Call.of("mortal"), Call.of("mortal"))
+    async with block as tools, scripted(turn, turn, "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=tools)
+    # Both were on the connection that was lost, and nobody knows what became of them; then one of two connects.
+    lost, works = "error: the server refused the call: Connection closed", "this is mortal"
+    assert told(run) == [lost, lost, works, works]
+    assert caplog.text.count("was lost, and is made again") == 1
+    assert asyncio.all_tasks() == before
+    # Nor does a tool that is kept longer than its block start one.
+    with pytest.raises(agents.ToolError, match="cannot be reached now"):
+        await tools[0](agents.RunContext(None, None, None), {})  # type: ignore[arg-type]
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_server_that_is_away_fails_calls_until_it_is_back_and_not_the_block() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/mcp"
+
+    async def call(tool: agents.Tool) -> str:
+        return str(await tool(agents.RunContext(None, None, None), {"item": "abc"}))  # type: ignore[arg-type]
+
+    with server_at(url) as process:
+        await listening(url)
+        async with mcp.http(url, only=["stock"]) as (tool,):
+            assert await call(tool) == "3 of abc in store 1"
+            process.kill()
+            process.wait()
+            for why in ("Connection closed", "cannot be reached now"):
+                with pytest.raises(agents.ToolError, match=why):
+                    await call(tool)
+            with server_at(url):
+                await listening(url)
+                assert await call(tool) == "3 of abc in store 1"
+            with pytest.raises(agents.ToolError, match="Connection closed"):
+                await call(tool)
 
 
 async def test_the_block_may_be_left_by_another_task_and_several_in_any_order() -> None:

@@ -8,6 +8,7 @@ slow    a tool that never answers
 long    a tool with a result of three million characters
 raises  a tool that the server refuses to call
 dies    a tool that ends the server
+mortal  the same, once: it leaves a file, whose path is the second argument, and works where that is
 parts   tools whose results have structured content beside their texts
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 KIND = sys.argv[1]
@@ -61,6 +63,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
             if KIND == "raises":
                 return {"error": {"code": -32602, "message": "item must be positive"}}
             if KIND == "dies":
+                sys.exit()
+            if KIND == "mortal" and not Path(sys.argv[2]).exists():
+                Path(sys.argv[2]).touch()
                 sys.exit()
             if KIND == "parts":
                 texts, structured = PARTS[name]
