@@ -46,7 +46,7 @@ def mended_name(name: str) -> str:
 
 def is_mendable(text: str, mended: str) -> bool:
     """Whether `mended` says all that `text` does."""
-    return mended != "{}" or text.strip() in ("", "{}")
+    return mended != "{}" or text.strip('" \t\r\n') in ("", "{}", "null")
 
 
 def _read_loosely(text: str) -> Any:

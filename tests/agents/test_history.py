@@ -235,6 +235,20 @@ async def test_arguments_in_the_history_are_an_object(arguments: str, mended: st
         assert (call["arguments"], call["namespace"], told in result["output"]) == (mended, "weather", True)
 
 
+@pytest.mark.parametrize("arguments", ["", " ", "{}", "null", '"{}"'])
+async def test_a_call_without_arguments_is_one_however_it_says_so(arguments: str) -> None:
+    async def now() -> str:
+        return "noon"
+
+    call = {**call_of(arguments), "function": {"name": "now", "arguments": arguments}}
+    first = chat_script({"content": None, "tool_calls": [call]}, stream=False)
+    last = chat_script(DONE, stream=False, reason="stop")
+    async with raw_server(first, last) as server, client_of(server) as client:
+        await agents.run(client, model="m", tools=[now], input="go")
+    _, call, result = sent(server)["messages"]
+    assert (call["tool_calls"][0]["function"]["arguments"], result["content"]) == ("{}", "noon")
+
+
 async def test_ids_of_calls_are_unique_within_a_run() -> None:
     def turn(*ids: str) -> Script:
         calls = [call_of(f'{{"city":"C{number}"}}', id) for number, id in enumerate(ids)]
