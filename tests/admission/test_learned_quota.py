@@ -26,9 +26,9 @@ from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.upstream import Upstream
-from tests.admission.test_limiter import worst
 from tests.support.permits import permit_now, permit_of
 from tests.support.virtual import run
+from tests.support.windows import worst
 
 SECONDS = 300.0
 # After this the estimates are those of the traffic.

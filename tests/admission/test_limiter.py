@@ -17,6 +17,7 @@ from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.rate_limits import _WINDOW
 from aimlasync.config import Limits, Priority
 from tests.support.virtual import VirtualLoop, run
+from tests.support.windows import worst
 
 
 @pytest.fixture
@@ -291,19 +292,6 @@ async def test_all_waiters_cancelled_in_the_turn_of_a_release_are_cancelled() ->
 
 
 # Minutes, in virtual time
-
-
-def worst(sent: list[tuple[float, float]], seconds: float = 60.0) -> float:
-    """The largest sum in any stretch of so many seconds."""
-    most = total = 0.0
-    first = 0
-    for when, amount in sent:
-        total += amount
-        while sent[first][0] <= when - seconds:
-            total -= sent[first][1]
-            first += 1
-        most = max(most, total)
-    return most
 
 
 class Load:

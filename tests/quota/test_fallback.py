@@ -25,8 +25,8 @@ from aimlasync.quota.lease import Leases
 from aimlasync.quota.minute import HOLD
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.quota.purse import Purse
-from tests.admission.test_limiter import worst
 from tests.support.virtual import run
+from tests.support.windows import worst
 
 RPM, TPM = 600.0, 200_000.0
 
