@@ -94,12 +94,25 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """Return the struct of these fields, whose values may be dicts; `construct` is the same."""
+        """Return the struct of these fields, whose values may be dicts."""
         return cls.from_json(encode(values))
 
-    construct = model_construct
-    parse_obj = model_validate
-    parse_raw = model_validate_json
+    # Methods of their own, since checkers take a second name of a class method for a variable.
+
+    @classmethod
+    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """Return what `model_construct` does."""
+        return cls.model_construct(_fields_set, **values)
+
+    @classmethod
+    def parse_obj(cls, obj: Any) -> Self:
+        """Return what `model_validate` does."""
+        return cls.model_validate(obj)
+
+    @classmethod
+    def parse_raw(cls, b: str | bytes) -> Self:
+        """Return what `model_validate_json` does."""
+        return cls.model_validate_json(b)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:

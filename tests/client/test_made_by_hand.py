@@ -70,7 +70,7 @@ async def test_a_key_that_would_change_nothing_is_refused() -> None:
 
 def test_a_reply_is_made_of_its_fields() -> None:
     for made in (
-        ChatCompletion.construct(**REPLY),
+        ChatCompletion.construct(None, **REPLY),
         ChatCompletion.model_construct(None, **REPLY),
         ChatCompletion.parse_obj(REPLY),
         ChatCompletion.parse_raw(ChatCompletion.parse_obj(REPLY).to_json()),
