@@ -1,22 +1,23 @@
 """What users configure: limits, timeouts, and the options of one call.
 
-Plain data without I/O. It may import `headers`.
+Plain data without I/O. It may import `headers` and `spelling`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, get_args
 
 import msgspec
 
 from aimlasync.headers import Headers
+from aimlasync.spelling import Spelled
 
 KindT = TypeVar("KindT")
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """The limits of an endpoint; None means that a limit is unknown."""
 
     requests_per_minute: float | None = None
@@ -60,7 +61,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Timeout(msgspec.Struct, frozen=True, kw_only=True):
+class Timeout(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """Bounds of one call, in seconds; None means unbounded.
 
     A bound that passes raises APITimeoutError with its name in `.phase`.
@@ -217,24 +218,3 @@ def check_at_least(least: float, **options: float | None) -> None:
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__
-
-
-# Names that mean the same elsewhere and are spelled otherwise, by the endpoints of OpenAI and by agents of others.
-_ALSO = {
-    "messages": "input",
-    "max_tokens": "max_output_tokens",
-    "max_completion_tokens": "max_output_tokens",
-    "max_output_tokens": "max_completion_tokens",
-    "reasoning_effort": "reasoning",
-    "system_prompt": "instructions",
-}
-
-
-def close_to(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" where one of the `known` names is another for `name` or spelled like it, else ""."""
-    import difflib
-
-    known = [*known]
-    also = _ALSO.get(name)
-    close = [also] if also in known else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f", did you mean {close[0]!r}?" if close else ""

@@ -16,9 +16,10 @@ from aimlasync.agents.run_state import Endpoint, OutputT, Run, ToolCall
 from aimlasync.agents.tools import Tool, ToolOrFunction, tool, tool_of
 from aimlasync.chat.types import PARAMETERS
 from aimlasync.chat.vendor_parameters import VendorParameters
-from aimlasync.config import CALL_OPTIONS, Priority, Structured, check_headers, close_to
+from aimlasync.config import CALL_OPTIONS, Priority, Structured, check_headers
 from aimlasync.errors import AnswerError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
+from aimlasync.spelling import close_to
 from aimlasync.structured.schema import Format, format_of
 
 T = TypeVar("T")

@@ -140,7 +140,9 @@ class ChatOptions(CallOptions, VendorParameters, total=False):
     functions: Iterable[Mapping[str, Any]] | None
     metadata: Mapping[str, str] | None
     modalities: list[str] | None
+    moderation: Mapping[str, Any] | None
     prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
     prompt_cache_retention: str | None
     safety_identifier: str | None
     service_tier: str | None

@@ -11,8 +11,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeVar
 
-from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, is_given
 from aimlasync.errors import AnswerError
+from aimlasync.spelling import close_to
 from aimlasync.wire.base import Reply
 
 R = TypeVar("R", bound=Reply)

@@ -43,6 +43,7 @@ from aimlasync.endpoints.urls import proxy_secrets
 from aimlasync.headers import Headers, keyless
 from aimlasync.resilience.hedging import Hedge, Hedging
 from aimlasync.resilience.retry import Retry
+from aimlasync.spelling import spelled
 from aimlasync.transport.base import Transport
 from aimlasync.wire.models import Balance
 from aimlasync.wire.redaction import Secrets
@@ -75,11 +76,10 @@ class AsyncClient(OpenAINames):
     # Slots are names of the class too: `AsyncMock(spec=AsyncClient)` has what the class has.
     __slots__ = ("chat", "models")
     chat: Chat
-    """Chat completions: `chat.completions.create`, `.parse` and `.stream`."""
     models: Models
-    """The catalogue of models."""
 
     @keyless
+    @spelled
     def __init__(
         self,
         api_key: str | KeySource | None = None,
@@ -119,7 +119,7 @@ class AsyncClient(OpenAINames):
             raise TypeError("endpoints= takes a list of Endpoint, such as [Endpoint.aimlapi()]")
         self.limits = of_kind("limits", limits, Limits, "Limits(concurrency=8)") or Limits()
         of_kind("budget", budget, Budget, "Budget(5.0)")
-        secrets = Secrets(proxy_secrets(proxy), named=frozenset(name.lower() for name in secret_headers))
+        secrets = self._secrets = Secrets(proxy_secrets(proxy), named=frozenset(map(str.lower, secret_headers)))
         balancer = Balancer(
             endpoints,
             self.limits,
@@ -128,7 +128,6 @@ class AsyncClient(OpenAINames):
             max_wait=max_wait,
             secrets=secrets,
         )
-        self._secrets = secrets
         self._learned = None if learned is None else os.fspath(learned)
         if self._learned is not None:
             from aimlasync.endpoints.learned_file import read
@@ -161,6 +160,7 @@ class AsyncClient(OpenAINames):
         self.models = Models(self._pipeline, settings)
 
     @keyless
+    @spelled
     def with_options(
         self,
         *,

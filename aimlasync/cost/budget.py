@@ -19,6 +19,7 @@ from aimlasync.cost.prices import Price, cost
 from aimlasync.cost.tokens import MAX_TOKENS, plainly_taken, tokens_of
 from aimlasync.errors import BudgetExceededError
 from aimlasync.plain_stores import plainly_stored
+from aimlasync.spelling import spelled
 
 if TYPE_CHECKING:
     from aimlasync.chat.types import Usage
@@ -150,6 +151,7 @@ class Budget:
         "unknown",
     )
 
+    @spelled
     def __init__(
         self,
         usd: float,

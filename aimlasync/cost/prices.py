@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aimlasync.cost.tokens import plainly_taken, taken_by
+from aimlasync.spelling import Spelled
 from aimlasync.wire.models import Model
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _MEASURES = {
 }
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+class Price(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """US dollars for one token; None where the vendor does not say."""
 
     input: float | None = None

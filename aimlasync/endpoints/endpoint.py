@@ -33,6 +33,7 @@ from aimlasync.endpoints.urls import checked_url, clean_url, host_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Headers, keyless
 from aimlasync.quota.protocol import Quota
+from aimlasync.spelling import spelled
 
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
 
@@ -49,6 +50,7 @@ class Endpoint:
     __slots__ = ("api_key", "base_url", "headers", "key_source", "limits", "name", "provider", "quota", "withheld")
 
     @keyless
+    @spelled
     def __init__(
         self,
         *,

@@ -16,6 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from aimlasync.spelling import Spelled
+
 # How many durations are kept for each kind of call; the percentile is computed from them.
 _RECENT = 256
 # With fewer durations the percentile is unreliable, and nothing is hedged.
@@ -30,7 +32,7 @@ _MAX_KINDS = 64
 T = TypeVar("T")
 
 
-class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+class Hedge(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """Send a second attempt when the first is slow, and take the first answer of the two."""
 
     after: float | None = None

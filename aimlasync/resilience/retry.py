@@ -15,13 +15,14 @@ import msgspec
 
 from aimlasync.config import check_at_least
 from aimlasync.errors import AimlasyncError, APIStatusError, OverloadedError, StreamError
+from aimlasync.spelling import Spelled
 
 # A wait that the server states is stretched by up to this share, so that clients that were told the same wait do not
 # return at once.
 _SPREAD = 0.2
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """The retry policy of a client; `Retry(attempts=1)` never retries."""
 
     attempts: int = 4

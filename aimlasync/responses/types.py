@@ -83,10 +83,13 @@ class ResponseParams(CallOptions, total=False):
     top_p: float | None
     truncation: str | None
     # Not in the AI/ML API's specs; other servers and code written for AsyncOpenAI use them.
+    context_management: Iterable[Mapping[str, Any]] | None
     conversation: str | Mapping[str, Any] | None
     max_tool_calls: int | None
     metadata: Mapping[str, str] | None
+    moderation: Mapping[str, Any] | None
     prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
     prompt_cache_retention: str | None
     response_format: Mapping[str, Any] | None
     safety_identifier: str | None

@@ -9,8 +9,10 @@ from random import Random
 
 import msgspec
 
+from aimlasync.spelling import Spelled
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     """Time to the first token and time per token after it, in seconds.
 
     `spread` is the sigma of a lognormal factor with median 1 that is drawn once per request: 0 is exact, and 0.5 has a

@@ -33,6 +33,7 @@ from aimlasync.simulator.vendor.reading import read_request
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
+from aimlasync.spelling import spelled
 from aimlasync.structured.modes import MODES
 
 MAX_BODY = 64 * 1024 * 1024
@@ -75,6 +76,7 @@ class Simulator:
     key = "sk-simulator-0000"
     """A key for who has none: no word of an answer, since an answer that echoes the key is not kept in a store."""
 
+    @spelled
     def __init__(
         self,
         *,

@@ -93,25 +93,23 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
         return cls.from_json(json_data)
 
     @classmethod
-    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """Return the struct of these fields, whose values may be dicts."""
-        return cls.from_json(encode(values))
-
-    # Methods of their own, since checkers take a second name of a class method for a variable.
-
-    @classmethod
-    def construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """Return what `model_construct` does."""
-        return cls.model_construct(_fields_set, **values)
-
-    @classmethod
     def parse_obj(cls, obj: Any) -> Self:
-        """Return what `model_validate` does."""
+        """Return what `model_validate` returns."""
         return cls.model_validate(obj)
 
     @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, /, **values: Any) -> Self:
+        """Return the struct of these fields, whose values may be dicts."""
+        return cls.from_json(encode(values))
+
+    @classmethod
+    def construct(cls, _fields_set: set[str] | None = None, /, **values: Any) -> Self:
+        """Return what `model_construct` returns."""
+        return cls.model_construct(**values)
+
+    @classmethod
     def parse_raw(cls, b: str | bytes) -> Self:
-        """Return what `model_validate_json` does."""
+        """Return what `model_validate_json` returns."""
         return cls.model_validate_json(b)
 
     @classmethod

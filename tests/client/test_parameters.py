@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from decimal import Decimal
 from enum import Enum
@@ -13,7 +14,9 @@ from aimlasync import APIConnectionError, AsyncClient, BadRequestError, Endpoint
 from aimlasync.agents import Agent
 from aimlasync.agents import run as run_agent
 from aimlasync.bulk.tasks.tasks import PromptTask
+from aimlasync.chat.types import ChatParams
 from aimlasync.chat.vendor_parameters import VendorParameters
+from aimlasync.responses.types import ResponseParams
 from tests.support.servers import Script, raw_server
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
@@ -193,3 +196,14 @@ async def test_bytes_are_no_content(content: Any) -> None:
             await client.chat.completions.create(model="m", messages=[message])
         with pytest.raises(TypeError, match="content in input is text"):
             await client.responses.create(model="m", input=[message])
+
+
+def test_every_parameter_of_asyncopenai_is_one_here() -> None:
+    chat = pytest.importorskip("openai.resources.chat.completions")
+    responses = pytest.importorskip("openai.resources.responses")
+    for create, known in (
+        (chat.AsyncCompletions.create, ChatParams.__optional_keys__),
+        (responses.AsyncResponses.create, ResponseParams.__optional_keys__),
+    ):
+        theirs = set(inspect.signature(create).parameters) - {"self", "model", "messages", "input", "stream"}
+        assert theirs - known == set()

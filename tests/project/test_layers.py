@@ -12,7 +12,18 @@ from tests.support.import_graph import PACKAGE, between_rooms, circles, graph, i
 
 # From low to high: a room imports rooms of lower floors alone.
 FLOORS = [
-    {"_version", "_command_line", "plain_stores", "addresses", "headers", "logs", "sse", "event_loop", "deadlines"},
+    {
+        "_version",
+        "_command_line",
+        "plain_stores",
+        "addresses",
+        "headers",
+        "logs",
+        "sse",
+        "event_loop",
+        "deadlines",
+        "spelling",
+    },
     {"config", "info", "http_response", "store"},
     {"errors"},
     {"transport"},

@@ -32,9 +32,10 @@ from aimlasync.bulk.tasks.request import (
 from aimlasync.bulk.tasks.result import Answer, Flaw, Read, Reply, Result, flaw_of
 from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
-from aimlasync.config import Structured, close_to
+from aimlasync.config import Structured
 from aimlasync.errors import AimlasyncError, AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
+from aimlasync.spelling import close_to
 
 
 class EmptyTextError(AimlasyncError):

@@ -1,0 +1,81 @@
+"""What was meant by a name of an option that there is not: the error names the nearest, or all that there are.
+
+It imports nothing of this library.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Names that mean the same elsewhere and are spelled otherwise: at OpenAI's endpoints, at agents of others, as options
+# of the command line.
+_ALSO = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "max_output_tokens": "max_completion_tokens",
+    "reasoning_effort": "reasoning",
+    "system_prompt": "instructions",
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "ttft": "first_token",
+    "url": "base_url",
+}
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" where one of the `known` names is another for `name` or spelled like it, else ""."""
+    import difflib
+
+    known = [*known]
+    also = _ALSO.get(name)
+    close = [also] if also in known else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _misspelt(of: str, options: Mapping[str, Any], known: Iterable[str]) -> TypeError | None:
+    """Return the error of the first option that is not known, None where all are."""
+    known = [*known]
+    for name in options:
+        if name not in known:
+            return TypeError(f"{of} has no option {name!r}{close_to(name, known) or '; it has ' + ', '.join(known)}")
+    return None
+
+
+class Spelled(msgspec.StructMeta):
+    """The metaclass of a struct of options."""
+
+    if not TYPE_CHECKING:  # with it, checkers would take any option
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            """Make a struct. Raises TypeError for an option that there is not, with the one that was meant."""
+            try:
+                return super().__call__(*args, **options)
+            except TypeError:
+                if (error := _misspelt(cls.__name__, options, cls.__struct_fields__)) is None:
+                    raise
+            raise error
+
+
+def spelled(made: Callable[P, T]) -> Callable[P, T]:
+    """Decorate the `__init__` of a class, or a method of options, in the same way."""
+
+    @functools.wraps(made)
+    def checked(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return made(*args, **options)
+        except TypeError:
+            of = made.__qualname__.removesuffix(".__init__")
+            if (error := _misspelt(of, options, [*inspect.signature(made).parameters][1:])) is None:
+                raise
+        raise error
+
+    return checked

@@ -1,0 +1,73 @@
+"""Misspelt options: the error says which one was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Retry, Timeout
+from aimlasync.simulator import Latency, Simulator
+
+KEY = "sk-of-a-user-0001"
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "said"),
+    [
+        (AsyncClient, "max_retry", "AsyncClient has no option 'max_retry', did you mean 'max_retries'?"),
+        (
+            AsyncClient(api_key="k").with_options,
+            "timeouts",
+            "AsyncClient.with_options has no option 'timeouts', did you mean 'timeout'?",
+        ),
+        (Endpoint, "url", "Endpoint has no option 'url', did you mean 'base_url'?"),
+        (Endpoint.aimlapi, "limit", "Endpoint has no option 'limit', did you mean 'limits'?"),
+        (Budget, "price", "Budget has no option 'price', did you mean 'prices'?"),
+        (Limits, "rpm", "Limits has no option 'rpm', did you mean 'requests_per_minute'?"),
+        (Limits, "concurency", "Limits has no option 'concurency', did you mean 'concurrency'?"),
+        (Retry, "max_attempts", "Retry has no option 'max_attempts', did you mean 'attempts'?"),
+        (Timeout, "first", "Timeout has no option 'first'; it has total, answer, connect, first_token, idle, attempt"),
+        (Hedge, "most", "Hedge has no option 'most'; it has " + ", ".join(Hedge.__struct_fields__)),
+        (Price, "inptu", "Price has no option 'inptu', did you mean 'input'?"),
+        (Latency, "ttft", "Latency has no option 'ttft', did you mean 'first_token'?"),
+        (Simulator, "seeds", "Simulator has no option 'seeds', did you mean 'seed'?"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_one_that_was_meant(
+    make: Callable[..., Any], option: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    with pytest.raises(TypeError) as refused:
+        make(**{option: 1})
+    assert str(refused.value) == said
+    assert refused.value.__cause__ is None
+
+
+def test_what_else_is_wrong_with_options_is_said_as_before() -> None:
+    with pytest.raises(TypeError, match="timeout total must be seconds as a number, not '5'"):
+        Timeout(total="5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes Limits"):
+        Endpoint(base_url="https://h.example", limits=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        Budget()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Extra positional arguments"):
+        Limits(5)  # type: ignore[call-arg]
+
+
+def test_the_error_of_a_misspelt_option_shows_no_key() -> None:
+    with pytest.raises(TypeError) as refused:
+        AsyncClient(api_key=KEY, base_ulr="https://h.example")  # type: ignore[call-arg]
+    assert "did you mean 'base_url'" in str(refused.value)
+    trace = refused.value.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename != __file__:
+            assert KEY not in repr(trace.tb_frame.f_locals)
+        trace = trace.tb_next
+
+
+def test_options_are_still_values() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(Limits(concurrency=3)), type=Limits) == Limits(concurrency=3)
+    assert msgspec.structs.replace(Timeout(), total=5.0) == Timeout(total=5.0)
