@@ -325,7 +325,7 @@ class BatchChat:
         columns = []
         for name in dict.fromkeys(needed):
             if name not in names:
-                raise InputError("batch", f"no column {name!r}; there are: {listed(names)}")
+                raise InputError("batch", f"no column {name!r}; there are: {listed(names, name)}")
             if names.count(name) > 1:
                 raise InputError(
                     "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"

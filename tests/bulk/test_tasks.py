@@ -35,9 +35,10 @@ from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
-from aimlasync.bulk.tasks.prompt import Prompt
+from aimlasync.bulk.tasks.prompt import Prompt, listed
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
+from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.chat.types import decode_completion
 from aimlasync.errors import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import decode_response
@@ -732,3 +733,21 @@ def test_a_task_with_a_check_of_its_own_is_asked_about_each_row_of_a_table(tmp_p
             assert (rows.totals.total, rows.totals.left) == (201, 201)
         with pytest.raises(InputError, match=r"in\.csv: line 202: bad"):
             JournaledRows(source, Picky(prompt="{text}", model="m"), Options(), journal=out, restart=True).close()
+
+
+def test_of_many_columns_those_like_the_wanted_one_are_named() -> None:
+    columns = [*(f"field_{number}" for number in range(300)), "Kundentext", "Stimmung"]
+    task = PromptTask(prompt="{Kundentxt}", model="m", id_column="Stimung")
+    with pytest.raises(PromptError) as refused:
+        task.check_columns(columns)
+    assert "there are: Kundentext, " in str(refused.value)
+    assert str(refused.value).count(",") < 25
+    with pytest.raises(InputError, match=r"no column 'Stimung' for --id; there are: Stimmung, "):
+        PromptTask(prompt="{Kundentext}", model="m", id_column="Stimung").check_columns(columns)
+    assert listed(columns).startswith("field_0, field_1, ")
+    assert listed(columns[:3], near="field_2") == "field_0, field_1, field_2"
+
+
+def test_a_row_without_a_column_names_those_that_it_has() -> None:
+    with pytest.raises(InputError, match=r"no 'text' in this row; every row needs it; it has: body, id"):
+        row_text(Row(1, 7, {"body": "x", "id": "1"}), "text", "input")

@@ -438,7 +438,7 @@ def test_an_error_late_in_a_stream_comes_after_the_rows_before_it() -> None:
     assert json.loads(done.stdout)["label"] in ("a", "b")
     assert done.stderr.splitlines() == [
         "aimlasync: 2 labels: a, b",
-        "aimlasync: stdin: line 2: no 'text' in this row; every row needs it",
+        "aimlasync: stdin: line 2: no 'text' in this row; every row needs it; it has: x",
     ]
 
 

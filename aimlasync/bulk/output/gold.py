@@ -67,4 +67,4 @@ def check_gold(source: Source, column: str) -> None:
     # Objects may have different members, and the first of them no gold label.
     if source.format in ("json", "jsonl") and source.can_reread and any(column in row.fields for row in source):
         return
-    raise InputError(source.name, f"no column {column!r} for --gold; there are: {listed(columns)}")
+    raise InputError(source.name, f"no column {column!r} for --gold; there are: {listed(columns, column)}")

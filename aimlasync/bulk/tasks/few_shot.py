@@ -33,7 +33,7 @@ def read_shots(
         for name in needed if text is None else [said, *needed]:
             if value_of(there, name) is UNSET:
                 wanted = f"{text!r} with the texts" if name == said else f"{name!r}, which the prompt names"
-                raise InputError(path, f"no column {wanted}; there are: {listed(list(there))}")
+                raise InputError(path, f"no column {wanted}; there are: {listed(list(there), name)}")
         names = () if label is None else (label, "label", "labels")
         answer = next((name for name in names if name in there and name not in (said, *needed)), None)
         for row in source:

@@ -43,7 +43,7 @@ def check_image_columns(images: Sequence[str], columns: Sequence[str], name: str
     """Raises InputError for a name that is no column of the input `name`."""
     for column in images:
         if column_of(columns, column) is None:
-            raise InputError(name, f"no column {column!r} for --image; there are: {listed(columns)}")
+            raise InputError(name, f"no column {column!r} for --image; there are: {listed(columns, column)}")
 
 
 def check_images(row: Row, columns: Sequence[str], name: str) -> None:

@@ -5,6 +5,7 @@ Pure; imports the columns of an input and msgspec.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,7 @@ class Prompt:
         for what, pieces in (("prompt", self._pieces), ("system message", self._system_pieces)):
             for name in _names(pieces):
                 if not self._is_known(name, columns):
-                    there = f"which is no column; there are: {listed(columns)}"
+                    there = f"which is no column; there are: {listed(columns, name)}"
                     raise PromptError(
                         f"the {what} names {{{name}}}, {there}; braces themselves are written {{{{ and }}}}"
                     )
@@ -139,7 +140,12 @@ def as_text(value: Any) -> str:
     return "" if value is None or value is UNSET else msgspec.json.encode(value).decode()
 
 
-def listed(columns: Sequence[str]) -> str:
-    """Return the names of the first columns, for an error; those with what is not seen are written as literals."""
-    shown = [column if column.isprintable() else repr(column) for column in columns if column][:20]
-    return ", ".join(shown) + (", ..." if len(columns) > 20 else "") or "none"
+def listed(columns: Sequence[str], near: str = "") -> str:
+    """Return the names of columns for an error: of more than 20, those that are spelled like `near`, else the first.
+
+    Names with what is not seen are written as literals.
+    """
+    shown = [column if column.isprintable() else repr(column) for column in columns if column]
+    if near and len(shown) > 20:
+        shown = difflib.get_close_matches(near, shown, n=20, cutoff=0)
+    return ", ".join(shown[:20]) + (", ..." if len(columns) > 20 else "") or "none"

@@ -234,7 +234,7 @@ def is_named(task: Task, row: Row) -> bool:
 def check_id_column(column: str | None, columns: Sequence[str], name: str) -> None:
     """Raises InputError for an id that is no column of the input `name`."""
     if column is not None and column_of(columns, column) is None:
-        raise InputError(name, f"no column {column!r} for --id; there are: {listed(columns)}")
+        raise InputError(name, f"no column {column!r} for --id; there are: {listed(columns, column)}")
 
 
 def id_of(row: Row, column: str, name: str) -> str:
@@ -242,7 +242,7 @@ def id_of(row: Row, column: str, name: str) -> str:
     value = as_text(value_of(row.fields, column))
     if not value:
         if column_of(list(row.fields), column) is None:
-            what = f"no column {column!r} for the id; there are: {listed(list(row.fields))}"
+            what = f"no column {column!r} for the id; there are: {listed(list(row.fields), column)}"
             raise InputError(name, what, line=row.line)
         raise InputError(name, f"{column!r} is empty; every row needs an id", line=row.line)
     return value

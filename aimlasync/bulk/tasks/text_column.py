@@ -26,7 +26,7 @@ def text_column(reader_columns: Sequence[str], sample: Sequence[Row], wanted: st
     columns = [column for column in reader_columns if column]
     if wanted is not None:
         if column_of(columns, wanted) is None:
-            raise InputError(name, f"no column {wanted!r}; there are: {listed(columns)}")
+            raise InputError(name, f"no column {wanted!r}; there are: {listed(columns, wanted)}")
         return wanted
     called = ["text"] if "text" in columns else [column for column in columns if column.casefold() == "text"]
     if len(called) == 1:
@@ -51,7 +51,8 @@ def needed_value(row: Row, column: str, name: str) -> Any:
     """Return the value of a column that every row needs. Raises InputError for a row without it."""
     value = value_of(row.fields, column)
     if value is UNSET:
-        raise InputError(name, f"no {column!r} in this row; every row needs it", line=row.line)
+        there = listed(list(row.fields), column)
+        raise InputError(name, f"no {column!r} in this row; every row needs it; it has: {there}", line=row.line)
     return value
 
 
