@@ -6,9 +6,9 @@ import gc
 import inspect
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,9 +74,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
-def pytest_configure() -> None:
-    # What one process has compiled, all others of the run read: to compile the package takes longer than most commands.
-    sys.dont_write_bytecode = False
+def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Containers set it, and people do not: what a command says is read as it is where its output is buffered.
     os.environ.pop("PYTHONUNBUFFERED", None)
@@ -86,6 +84,12 @@ def pytest_configure() -> None:
     # What nohup starts ignores a hang-up; unlike that, a handler is not inherited by commands.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and config.args == config.getini("testpaths"):
+        # In a clone that is new each worker compiles other files first, and reads those that the others have compiled.
+        files = sorted(map(str, Path(__file__).parent.rglob("test_*.py")))
+        begin = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = files[begin:] + files[:begin]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,6 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         params = getattr(getattr(item, "callspec", None), "params", {})
         twice = params.get("over") == "session" and params.get("anyio_backend") is True
         (left_out if twice else kept).append(item)
+    # Workers find the files in different orders, and are to have the same.
+    kept.sort(key=lambda item: item.path)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     first = [item for item in kept if item.path.stem in _FIRST]
