@@ -101,6 +101,8 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+        # As the command line does. Tests took a fourteenth longer with the threshold of Python 3.11.
+        gc.set_threshold(10_000)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
