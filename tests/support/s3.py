@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,14 @@ class Calls(logging.Handler):
 
 def scenario(folder: Path) -> dict[str, Any]:
     """Read, write and keep answers in a bucket of moto's server, and return what came of it."""
-    from moto.server import ThreadedMotoServer
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    # moto's own server looks through the folders of all its services at each request, for the one that is asked.
+    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        host, port = server.get_host_and_port()
-        os.environ["FSSPEC_S3_ENDPOINT_URL"] = f"http://{host}:{port}"
+        os.environ["FSSPEC_S3_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
         import s3fs
 
         bucket = s3fs.S3FileSystem()
@@ -87,7 +89,8 @@ def scenario(folder: Path) -> dict[str, Any]:
         found = {"inputs": inputs(), "outputs": outputs(folder, bucket), "store": asyncio.run(store(bucket))}
         return found | {"buckets": bucket.ls("", refresh=True)}
     finally:
-        server.stop()
+        server.shutdown()
+        server.server_close()
 
 
 def _pool() -> Any:
