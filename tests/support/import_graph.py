@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "aimlasync"
+_HOLDS_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 def modules(package: Path = PACKAGE) -> dict[str, Path]:
@@ -33,15 +34,11 @@ def imports(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
-    tree = ast.parse(path.read_text())
-    for_checkers = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in for_checkers:
+    # Only statements hold imports: expressions are most of a tree.
+    statements: list[ast.AST] = [ast.parse(path.read_text())]
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -49,6 +46,7 @@ def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             yield node.module, [alias.name for alias in node.names]
+        statements += [each for each in ast.iter_child_nodes(node) if isinstance(each, _HOLDS_STATEMENTS)]
 
 
 def graph(found: Mapping[str, Path]) -> dict[str, set[str]]:
