@@ -145,7 +145,7 @@ def run(held: Arena, rows: int = 20_000) -> None:
         rows = min(rows, 2_000)
     names = [name for name in CLIENTS if not held.options.peers or name in (*WITHOUT, *held.options.peers)]
     found: dict[str, list[dict[str, Any]]] = {}
-    for number in range(3 if held.quick else 5):
+    for number in range(held.options.rounds or (3 if held.quick else 5)):
         for name in names:
             if number and (name not in found or found[name][0]["cpu"] > ONE_ROUND):
                 continue

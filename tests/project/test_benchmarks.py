@@ -45,7 +45,7 @@ def test_the_readme_of_the_benchmarks_names_each_of_them() -> None:
     [
         (
             "bulk_peers.py",
-            ["--rows", "200", "--peers", "AsyncOpenAI + semaphore"],
+            ["--rows", "200", "--rounds", "1", "--peers", "AsyncOpenAI + semaphore"],
             ["floor", "aimlasync", "AsyncOpenAI"],
         ),
         ("features.py", ["--calls", "100", "--rounds", "1"], ["floor", "fixed concurrency", "everything"]),

@@ -252,16 +252,21 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_the_environment_names_the_authorities_to_trust(tmp_path: Path, trusted: bool) -> None:
+def test_the_environment_names_the_authorities_to_trust(tmp_path: Path, trusted: bool) -> None:
+    # Another process asks, with a loop and a transport of its own: those of this one make no difference.
     authority = trustme.CA()
     file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(file))
     environment = {**os.environ, **({"SSL_CERT_FILE": str(file)} if trusted else {})}
-    async with tls_server(authority.issue_cert("127.0.0.1"), Script(head=SIZED, end="keep")) as server:
-        asking = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-c", ASK, server.raw.base_url,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment,
-        )  # fmt: skip
-        out, err = await asking.communicate()
+
+    async def said() -> tuple[bytes, bytes]:
+        async with tls_server(authority.issue_cert("127.0.0.1"), Script(head=SIZED, end="keep")) as server:
+            asking = await asyncio.create_subprocess_exec(
+                sys.executable, "-W", "error", "-c", ASK, server.raw.base_url,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment,
+            )  # fmt: skip
+            return await asking.communicate()
+
+    out, err = asyncio.run(said())
     assert err == b""
     assert out.decode().strip() == "hi" if trusted else b"was not accepted" in out
