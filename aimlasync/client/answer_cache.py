@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from aimlasync.client.answer_keys import is_free_of_state, is_settled, keys_of
@@ -31,6 +31,7 @@ from aimlasync.store.cache import Cache
 from aimlasync.store.protocol import Store, if_reachable
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Headers that no two calls have in common.
 _OF_ONE_CALL = frozenset(("baggage", "idempotency-key", "traceparent", "tracestate", "x-client-request-id"))
@@ -112,8 +113,7 @@ class Answers:
 
     async def _find(self, call: Call, keys: list[str]) -> tuple[KeptAnswer, int] | None:
         """Return the answer that is kept for one of the targets, and the number of the target."""
-        store = self.cache.store
-        found = await _in_time(call, if_reachable(store, store.get(keys)), "for the store of answers")
+        found = await _in_time(call, self._stored(self.cache.store.get(keys)), "for the store of answers")
         for at, data in enumerate(found or ()):
             answer = read(data)
             if answer is not None:
@@ -185,7 +185,14 @@ class Answers:
             self._land(flight)
 
     async def _keep(self, flight: _Flight, recording: Recording, kept: KeptAnswer) -> None:
-        await if_reachable(self.cache.store, self._put(flight.keys[flight.at(recording)], written(kept)))
+        await self._stored(self._put(flight.keys[flight.at(recording)], written(kept)))
+
+    async def _stored(self, work: Coroutine[Any, Any, R]) -> R | None:
+        self.cache.waiting += 1
+        try:
+            return await if_reachable(self.cache.store, work)
+        finally:
+            self.cache.waiting -= 1
 
     async def _put(self, key: str, value: bytes) -> None:
         await self.cache.store.put(key, value)

@@ -61,8 +61,10 @@ class Cache:
         self.sampled = sampled
         self.family = family
         self.counts = CacheCounts()
+        self.waiting = 0
+        """Calls that wait for the store now. Mutable, as is the next."""
         self.writing: set[asyncio.Task[None]] = set()
-        """Answers of streams that are being written. Mutable."""
+        """Answers of streams that are being written."""
 
     def __repr__(self) -> str:
         return f"<Cache {self.store!r}{', sampled' if self.sampled else ''}>"

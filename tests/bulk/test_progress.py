@@ -40,4 +40,7 @@ def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
     assert limited_by([one(in_flight=2)], 4, 5) == "input"
     assert limited_by([one(in_flight=1)], 4, 5) == "retry"
     assert limited_by([one()], 5, 5) == "retry"
+    assert limited_by([one(in_flight=1)], 5, 5, 1) == "retry"
+    assert limited_by([one(in_flight=1)], 5, 5, 2) == "store"
+    assert limited_by([one(in_flight=3)], 5, 5, 2) == "concurrency"
     assert limited_by([one()], 0, 5) == "input"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -615,3 +615,24 @@ async def test_an_answer_that_could_not_be_kept_is_not_counted_as_kept(sim: Simu
             await client.chat.completions.create(**ASKED)
             assert client.cache is not None
             assert (client.cache.counts.misses, client.cache.counts.kept) == (1, kept)
+
+
+async def test_calls_that_wait_for_the_store_are_counted_until_they_leave(sim: Simulator) -> None:
+    class Slow(Memory):
+        def __init__(self) -> None:
+            super().__init__()
+            self.go = asyncio.Event()
+
+        async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+            await self.go.wait()
+            return await super().get(keys)
+
+    async with client_of(sim, cache := Cache(store := Slow())) as client:
+        asked = [{**ASKED, "seed": seed} for seed in range(3)]
+        calls = [asyncio.create_task(client.chat.completions.create(**each)) for each in asked]
+        await until(lambda: cache.waiting == 3)
+        calls[0].cancel()
+        await until(lambda: cache.waiting == 2)
+        store.go.set()
+        await asyncio.gather(*calls[1:])
+    assert (cache.waiting, cache.counts.kept) == (0, 2)

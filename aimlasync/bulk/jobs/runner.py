@@ -179,7 +179,8 @@ class LocalRunner:
         held = None
         if pool is not None:
             is_short = self._calls is not None and self._calls.is_short_of_money
-            held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
+            at_store = 0 if client.cache is None else client.cache.waiting
+            held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers, at_store)
         in_flight = sum(endpoint.in_flight for endpoint in endpoints)
         # Where one limit is learned for all models, each of them says the same.
         learned = tuple(dict.fromkeys(one.learned for each in known for one in each.models if one.learned))

@@ -26,6 +26,7 @@ LIMITS = {
     "rate": "rate the server allows",
     "pause": "pause after a refusal",
     "retry": "waits before a retry",
+    "store": "the store of answers",
     "budget": "what calls in flight may cost",
     "input": "no rows to send",
     "processes": "no process that could ask",
@@ -122,10 +123,11 @@ class Progress:
         )
 
 
-def limited_by(endpoints: list[EndpointStatistics], busy: int, workers: int) -> str | None:
+def limited_by(endpoints: list[EndpointStatistics], busy: int, workers: int, at_store: int = 0) -> str | None:
     """Return what holds a job back: what most calls wait for; else the input, when workers are idle.
 
-    Of `workers`, `busy` have a row. Those that neither wait for their turn nor are at a server have failed before.
+    Of `workers`, `busy` have a row, and of these `at_store` wait for the store. Those that neither do that nor wait for
+    their turn nor are at a server have failed before.
     """
     waiting = Counter[str]()
     for endpoint in endpoints:
@@ -133,8 +135,9 @@ def limited_by(endpoints: list[EndpointStatistics], busy: int, workers: int) -> 
             waiting[endpoint.limited_by] += endpoint.queued
     if waiting:
         return waiting.most_common(1)[0][0]
-    if 2 * sum(endpoint.in_flight for endpoint in endpoints) < busy:
-        return "retry"
+    in_flight = sum(endpoint.in_flight for endpoint in endpoints)
+    if 2 * in_flight < busy:
+        return "store" if 2 * at_store >= busy - in_flight else "retry"
     if busy >= workers:
         return "concurrency"
     return "input" if busy or workers else None
