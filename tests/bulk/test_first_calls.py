@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, BudgetExceededError, Price
+from aimlasync import AsyncClient, Budget, BudgetExceededError, Price
 from aimlasync.bulk import Caps, Options, PromptTask, run
 from aimlasync.bulk.jobs.first_calls import FirstCalls
 from aimlasync.simulator import Answer, Simulator
@@ -45,7 +45,7 @@ async def test_answers_that_are_longer_than_a_budget_thinks_do_not_pass_it_many_
 
 
 async def test_more_are_in_flight_with_each_answer_and_none_with_a_failure() -> None:
-    first, chance = FirstCalls(), random.Random(7)
+    first, chance = FirstCalls(Budget(0.1, prices={"m": PRICE}), "m"), random.Random(7)
     in_flight: list[asyncio.Event] = []
     answered = 0
 
@@ -81,7 +81,7 @@ async def test_more_are_in_flight_with_each_answer_and_none_with_a_failure() -> 
 
 
 async def test_one_that_leaves_as_its_turn_comes_leaves_it_to_the_next() -> None:
-    first = FirstCalls()
+    first = FirstCalls(Budget(1.0), "of a price that is not known")
     for _ in range(4):
         await first.begin()
     leaves, waits = [asyncio.create_task(first.begin()) for _ in range(2)]
@@ -91,3 +91,14 @@ async def test_one_that_leaves_as_its_turn_comes_leaves_it_to_the_next() -> None
     async with asyncio.timeout(60):
         await waits
     assert leaves.cancelled()
+
+
+async def test_those_that_a_budget_bears_begin_at_once() -> None:
+    # Each is reserved with 4,096 tokens, or less than a cent.
+    first = FirstCalls(Budget(8.2, prices={"m": PRICE}), "m")
+    calls = [asyncio.create_task(first.begin()) for _ in range(150)]
+    await until(lambda: sum(each.done() for each in calls) == 100)
+    assert first.is_waiting
+    for each in calls:
+        each.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)

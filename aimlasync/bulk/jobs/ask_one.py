@@ -7,7 +7,6 @@ thrown away. What `asking` returns makes the calls for one request, `ClientAnswe
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -151,7 +150,7 @@ class ClientAnswerer:
         # Calls that wait for others to cost less than was reserved for them.
         self._waiting = Waiters()
         # By model.
-        self._first: defaultdict[str, FirstCalls] = defaultdict(FirstCalls)
+        self._first: dict[str, FirstCalls] = {}
 
     @property
     def is_short_of_money(self) -> bool:
@@ -166,7 +165,9 @@ class ClientAnswerer:
             return Result(request, error=UnpricedError(what, billed=False), calls=0)
         if output_cap(request.body) is not None:
             return await self._ask_in_turn(budget, request)
-        first, result = self._first[request.model], None
+        if (first := self._first.get(request.model)) is None:
+            first = self._first[request.model] = FirstCalls(budget, request.model)
+        result = None
         await first.begin()
         try:
             result = await self._ask_in_turn(budget, request)
