@@ -61,7 +61,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             timers[:] = [each for each in timers if not each[1].cancelled()]
             heapify(timers)
             self._cancelled = 0
-        while timers and timers[0][1]._cancelled:  # type: ignore[attr-defined]
+        while timers and timers[0][1]._cancelled:
             heappop(timers)
             self._cancelled -= 1
         if len(self._selector.get_map()) > 1:  # type: ignore[attr-defined]
