@@ -198,9 +198,14 @@ class Assembler:
         if about != self._said[0]:
             self._said = about, self._message(event).texts[event.content_index]
         self._said[1].append(event.delta)
+        if event.logprobs:
+            self._message(event).logprobs[event.content_index] += event.logprobs
 
     def _take_text_done(self, event: Any) -> None:
-        _end(self._message(event).texts[event.content_index], event.text)
+        message = self._message(event)
+        _end(message.texts[event.content_index], event.text)
+        if event.logprobs:
+            message.logprobs[event.content_index] = event.logprobs[:]
 
     def _take_refusal(self, event: Any) -> None:
         self._message(event).refusals[event.content_index].append(event.delta)

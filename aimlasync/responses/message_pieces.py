@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from aimlasync.chat.types import TokenLogprob
 from aimlasync.responses.items import Annotation, OutputRefusal, OutputText, Part
 from aimlasync.responses.restated import changed, is_blank
 from aimlasync.wire.pieces import joined
@@ -16,7 +17,7 @@ from aimlasync.wire.pieces import joined
 class MessagePieces:
     """The pieces of one message. Mutable."""
 
-    __slots__ = ("notes", "parts", "refusals", "texts")
+    __slots__ = ("logprobs", "notes", "parts", "refusals", "texts")
 
     def __init__(self) -> None:
         self.texts: dict[int, list[str]] = defaultdict(list)
@@ -25,6 +26,7 @@ class MessagePieces:
         """The parts as the server told of them: what they say beside their text."""
         self.notes: dict[int, list[Annotation]] = defaultdict(list)
         """Annotations of texts, of which some servers tell in events of their own alone."""
+        self.logprobs: dict[int, list[TokenLogprob]] = defaultdict(list)
 
     def has_pieces(self) -> bool:
         """Whether a text came in pieces, or by its end."""
@@ -62,6 +64,7 @@ class MessagePieces:
             text = joined(self.texts[index])
             part = changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
             part.annotations = part.annotations or self.notes.get(index, [])[:]
+            part.logprobs = part.logprobs or self.logprobs.get(index, [])[:] or part.logprobs
             return part
         if index not in self.refusals and known is not None:
             return known

@@ -87,6 +87,23 @@ def test_a_call_of_which_no_item_was_told_is_known_by_the_end_of_its_arguments()
     assert (call.name, call.call_id, call.id, call.arguments) == ("look", "c", "f", "{}")
 
 
+@pytest.mark.parametrize("is_at_end", [True, False])
+def test_log_probabilities_of_pieces_are_those_of_their_text(is_at_end: bool) -> None:
+    tokens = [{"token": t, "logprob": -0.5, "bytes": [ord(t)], "top_logprobs": []} for t in "ab"]
+    said: list[Any] = [at("output_text.delta", delta=token["token"], logprobs=[token]) for token in tokens]
+    if is_at_end:
+        said = [at("output_text.delta", delta="ab", logprobs=[]), at("output_text.done", text="ab", logprobs=tokens)]
+    for begun in ([], [at("content_part.added", part={"type": "output_text", "text": "", "logprobs": []})]):
+        events = [*begun, *said]
+        whole = assembled(*events, COMPLETED)
+        (part,) = whole.to_dict()["output"][0]["content"]
+        assert (part["text"], part["logprobs"]) == ("ab", tokens)
+        # Nothing is added where there are none.
+        plain = [{name: value for name, value in one.items() if name != "logprobs"} for one in said]
+        (part,) = assembled(*begun, *plain, COMPLETED).to_dict()["output"][0]["content"]
+        assert part.get("logprobs", []) == []
+
+
 def test_what_the_end_of_a_part_alone_says_is_the_answer() -> None:
     part = {"type": "output_text", "text": "42", "annotations": []}
     said = at("content_part.done", 1, part=part)
