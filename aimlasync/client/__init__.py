@@ -14,6 +14,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     raw_response      answers with their status, headers and bytes, as AsyncOpenAI has them
     event_streams     the events of AsyncOpenAI's stream helpers
     passthrough       requests of other clients, and answers as bytes
+    whole_as_events   a whole answer as the events of a stream, for them
     answer_cache      equal requests answered from a store, or by one call
     answer_keys       the key of a request in it, and which requests have one
     kept_answers      an answer as it is kept, recorded and replayed

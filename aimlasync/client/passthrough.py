@@ -21,6 +21,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
+from aimlasync.client.whole_as_events import as_events
 from aimlasync.config import CallOptions, priority_of
 from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
@@ -282,7 +283,7 @@ def _body_of(api: Api, answer: Any, seen: _Seen | None) -> Forwarded:
     assert seen is not None
     if answer.whole_body:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.
-        return _Whole(answer.info, _as_events(api, plain(answer.whole_body)), "text/event-stream")
+        return _Whole(answer.info, as_events(api, plain(answer.whole_body)), "text/event-stream")
     if answer.is_lines:
         return _Lines(answer, seen.status, seen.headers)
     return _Streamed(answer, seen)
@@ -311,25 +312,6 @@ async def _direct(
         return await pipeline.run(call, opened, loop, transport)
     except APIStatusError as error:
         return _Whole(call.info, error.raw)
-
-
-def _as_events(api: Api, reply: dict[str, Any]) -> bytes:
-    """A whole answer as the events that carry no less."""
-    if api == "responses":
-        events = [
-            {"type": kind, "sequence_number": number, "response": reply}
-            for number, kind in enumerate(("response.created", "response.completed"))
-        ]
-        return b"".join(b"event: %b\ndata: %b\n\n" % (str(e["type"]).encode(), encode(e)) for e in events)
-    choices = []
-    for choice in reply["choices"]:
-        delta = dict(choice.get("message") or {})
-        if delta.get("tool_calls"):
-            delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(delta["tool_calls"])]
-        choices.append({"index": 0, **choice, "delta": delta})
-        choices[-1].pop("message", None)
-    chunk = {**reply, "object": "chat.completion.chunk", "choices": choices}
-    return b"data: %b\n\ndata: [DONE]\n\n" % encode(chunk)
 
 
 _RECEIVE: Mapping[tuple[Api, bool], Callable[[Attempt], Awaitable[Any]]] = {

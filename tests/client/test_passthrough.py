@@ -26,7 +26,10 @@ from aimlasync import (
     UnsupportedRequestError,
 )
 from aimlasync.client.passthrough import Forwarded
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import decode_event
 from aimlasync.simulator import Fault, Simulator
+from aimlasync.wire.base import encode
 from tests.support.servers import LEARNS_NOTHING, STEPS, Script, raw_server, turns, until
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -180,6 +183,35 @@ async def test_a_whole_response_to_a_stream_request_becomes_its_terminal_event()
             created, completed, _ = (await read(answer)).split(b"\n\n")
     assert created.startswith(b"event: response.created\n")
     assert json.loads(completed.partition(b"data: ")[2])["response"] == reply
+
+
+async def test_a_whole_response_to_a_stream_request_has_its_text_and_calls_in_events() -> None:
+    text = {"type": "output_text", "text": "hi", "annotations": [], "logprobs": [{"token": "hi", "logprob": -0.1}]}
+    parts = [text, {"type": "refusal", "refusal": "no"}, {"type": "new"}]
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": parts}
+    thought = {"type": "reasoning", "id": "t", "summary": []}
+    call = {"type": "function_call", "id": "f", "call_id": "c", "name": "look", "arguments": "{}"}
+    for status in ("completed", "incomplete"):
+        reply = {"id": "r", "status": status, "output": [thought, message, call]}
+        async with raw_server(whole(json.dumps(reply).encode())) as server:
+            async with AsyncClient(api_key="k", base_url=server.base_url) as client:
+                answer = await client.forward("POST", "responses", b'{"model": "m", "input": "a", "stream": true}')
+                events = [json.loads(one.partition(b"data: ")[2]) for one in (await read(answer)).split(b"\n\n")[:-1]]
+        said = [(one["type"].removeprefix("response."), one.get("delta")) for one in events]
+        assert [one for one in said if one[1]] == [
+            ("output_text.delta", "hi"),
+            ("refusal.delta", "no"),
+            ("function_call_arguments.delta", "{}"),
+        ]
+        assert [one["sequence_number"] for one in events] == list(range(len(events)))
+        assert (events[0]["response"]["output"], events[-1]["response"]) == ([], reply)
+        assert (said[-1][0], said[1][0]) == (status, "output_item.added")
+        # Without its end, the events say all of it: each item, and what it is about.
+        assert [one["item"] for one in events if one["type"] == "response.output_item.done"] == reply["output"]
+        cut = Assembler()
+        cut.add(*(decode_event(encode(one)) for one in events if not one["type"].endswith((".done", status))))
+        assert [item.type for item in cut.whole().output] == ["reasoning", "message", "function_call"]
+        assert (cut.whole().output_text, cut.whole().refusal) == ("hi", "no")
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
