@@ -18,6 +18,8 @@ PROPERTIES = "properties"
 
 _MARK = b'"properties":{'
 
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+
 _sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -29,7 +31,7 @@ def canonical(value: Any) -> bytes:
     encoded = _sorted(value)
     if _MARK not in encoded:
         return encoded
-    orders = [list(names) for names in _orders(msgspec.json.decode(encode(value)))]
+    orders = [list(names) for names in _orders(value)]
     return encoded if all(names == sorted(names) for names in orders) else encoded + encode(orders)
 
 
@@ -38,14 +40,17 @@ def _orders(value: Any) -> Iterator[dict[str, Any]]:
     open_ = [value]
     while open_:
         part = open_.pop()
-        if isinstance(part, list):
-            open_ += part
-        elif isinstance(part, dict):
+        if isinstance(part, dict):
             for name in sorted(part):
                 inner = part[name]
                 if name == PROPERTIES and isinstance(inner, dict):
                     yield inner
                     # One of them may have that name too.
-                    open_ += (inner[each] for each in sorted(inner))
-                else:
+                    open_ += [inner[each] for each in sorted(inner)]
+                elif type(inner) not in _LEAVES:
                     open_.append(inner)
+        elif isinstance(part, (list, tuple)):
+            open_ += [inner for inner in part if type(inner) not in _LEAVES]
+        elif type(part) not in _LEAVES:
+            # A struct, or what else can be sent.
+            open_.append(msgspec.json.decode(encode(part)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,17 @@ def test_two_schemas_that_change_their_orders_are_not_equal() -> None:
     first, second = asked("b", "a"), asked("a", "b")
     assert canonical([first, second]) != canonical([second, first])
     assert canonical({"tools": [first, second]}) != canonical({"tools": [second, first]})
+
+
+class Tool(msgspec.Struct):
+    parameters: dict[str, Any]
+
+
+def test_a_struct_or_a_tuple_is_what_it_is_sent_as() -> None:
+    for names in (("a", "b"), ("b", "a")):
+        schema = asked(*names)
+        assert canonical((Tool(schema), 1)) == canonical([{"parameters": schema}, 1])
+    assert canonical(Tool(asked("a", "b"))) != canonical(Tool(asked("b", "a")))
 
 
 JSON = st.recursive(
