@@ -115,7 +115,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if is_heartbeat(piece.type or event):
             return
         # What is said of an item, such as the output of a command or why it failed, is not said of the response.
-        is_of_item = "output_index" in body or "item_id" in body
+        is_of_item = body.get("output_index") is not None or bool(body.get("item_id"))
         if not is_of_item and (body.get("object") == "response" or isinstance(body.get("output"), list)):
             self._take_whole(decode_response(data), data)
         elif event == "error" or (not is_of_item and is_error(body)):

@@ -177,6 +177,11 @@ async def test_what_is_said_of_an_item_ends_no_response(said: dict[str, Any]) ->
             stream = await client.responses.create(model="m", input="hi", stream=True)
             reply = await stream.collect()
         assert (reply.id, reply.status, reply.output_text) == ("r", "completed", "It ran.")
+    # Fields without a value are about no item.
+    failed = data({"type": "response.error", "error": {"message": "boom"}, "output_index": None, "item_id": None})
+    async with raw_server(Script([CREATED, failed])) as server, connect(server) as client:
+        with pytest.raises(StreamError, match="boom"):
+            await (await client.responses.create(model="m", input="hi", stream=True)).collect()
 
 
 @pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
