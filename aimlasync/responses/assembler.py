@@ -72,6 +72,7 @@ class Assembler:
         "_places",
         "_response",
         "_said",
+        "_stated",
         "_thoughts",
     )
 
@@ -91,6 +92,8 @@ class Assembler:
         self._by_id: dict[tuple[str, _Group], _Place | None] = {}
         # What the last piece of a text was about, and the pieces of that text.
         self._said: tuple[tuple[str, int, int] | None, list[str]] = None, []
+        # The indices of the texts that came whole, by place: see `unsaid`.
+        self._stated: dict[_Place, set[int | None]] = defaultdict(set)
         # The pieces of messages, those of calls, and those of reasoning by the kind of part that they are of, and its
         # index.
         self._messages: dict[_Place, MessagePieces] = defaultdict(MessagePieces)
@@ -244,28 +247,31 @@ class Assembler:
         _end(self._args[self._at(event, "call")], event.code)
 
     def unsaid(self, event: Any) -> str:
-        """Return the text that an event of STATING says as a whole, "" where pieces of it came; before it is added."""
+        """Return the text that an event of STATING says as a whole, "" where it was said; before the event is added."""
         kind, index = type(event), None
         if kind in events.TERMINAL:
             text: str = event.response.output_text
-            is_said = text and (self._has_text() or bool(text_of(self._items.values())))
+            return "" if self._stated or any(pieces.has_pieces() for pieces in self._messages.values()) else text
+        if kind is events.ResponseOutputItemDoneEvent:
+            text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
+            if place in self._ended and differ(self._items[place], event.item):
+                # Another message under the same index.
+                place = -1
         else:
-            if kind in _ITEMS:
-                text, place = text_of([event.item]), self._latest.get((event.output_index, "message"), -1)
-                if place in self._ended and differ(self._items[place], event.item):
-                    # Another message under the same index.
-                    place = -1
-            else:
-                part = getattr(event, "part", None)
-                text = event.text if part is None else text_of([OutputMessage(content=[part])])
-                place, index = self._at(event, "message"), event.content_index
-            is_said = text and (self._is_said(place, index) or self._is_heard(text))
-        return "" if is_said else text
+            part = getattr(event, "part", None)
+            text = event.text if part is None else text_of([OutputMessage(content=[part])])
+            place, index = self._at(event, "message"), event.content_index
+        if not text or self._is_said(place, index) or self._is_heard(text):
+            return ""
+        self._stated[place].add(index)
+        return text
 
     def _is_said(self, place: _Place, index: int | None) -> bool:
-        if place in self._messages and self._messages[place].has_text(index):
-            return True
-        return place in self._items and bool(text_of([self._items[place]]))
+        if place < 0:
+            return False
+        stated, pieces = self._stated.get(place, set()), self._messages.get(place)
+        is_stated = bool(stated) if index is None else index in stated
+        return place in self._ended or is_stated or (pieces is not None and pieces.has_pieces(index))
 
     def _is_heard(self, text: str) -> bool:
         """Whether a text was said in pieces anywhere, since some servers err in the index."""
@@ -358,8 +364,9 @@ class Assembler:
 
 _ITEMS = frozenset((events.ResponseOutputItemAddedEvent, events.ResponseOutputItemDoneEvent))
 _PARTS = frozenset((events.ResponseContentPartAddedEvent, events.ResponseContentPartDoneEvent))
-STATING = frozenset((*_ITEMS, *_PARTS, events.ResponseTextDoneEvent, *events.TERMINAL))
-"""The events that may say a text as a whole: some servers send no pieces, or not of every text."""
+STATING = frozenset((events.ResponseTextDoneEvent, events.ResponseContentPartDoneEvent, *events.TERMINAL))
+STATING |= {events.ResponseOutputItemDoneEvent}
+"""The ends that may say a text as a whole: some servers send no pieces, or not of every text."""
 
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     **dict.fromkeys(

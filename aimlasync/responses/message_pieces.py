@@ -28,14 +28,12 @@ class MessagePieces:
         """Annotations of texts, of which some servers tell in events of their own alone."""
         self.logprobs: dict[int, list[TokenLogprob]] = defaultdict(list)
 
-    def has_pieces(self) -> bool:
-        """Whether a text came in pieces, or by its end."""
-        return any(map(any, self.texts.values()))
+    def has_pieces(self, index: int | None = None) -> bool:
+        """Whether a text came in pieces, or by its end, at an index or at any."""
+        return any(map(any, self.texts.values())) if index is None else any(self.texts.get(index, ()))
 
-    def has_text(self, index: int | None = None) -> bool:
-        """Whether a text was said, or a part that has one, at an index or at any."""
-        if index is not None:
-            return any(self.texts.get(index, ())) or (index in self.parts and not is_blank(self.parts[index]))
+    def has_text(self) -> bool:
+        """Whether a text was said, or a part that has one."""
         return self.has_pieces() or not all(map(is_blank, self.parts.values()))
 
     def says_something(self) -> bool:

@@ -306,6 +306,8 @@ WHOLE_ITEM = {"type": "message", "id": "m", "role": "assistant", "status": "comp
         [("output_item.done", {"item": WHOLE_ITEM})],
         [("output_item.added", {"item": WHOLE_ITEM}), ("output_item.done", {"item": WHOLE_ITEM})],
         [("output_text.delta", {"delta": "4", "content_index": 1}), ("output_text.delta", {"delta": "2"})],
+        [("content_part.added", {"part": PART}), ("output_text.delta", {"delta": "42"})],
+        [("output_item.added", {"item": WHOLE_ITEM}), ("output_text.delta", {"delta": "42"})],
         [],
     ],
     ids=lambda said: " ".join(kind for kind, _ in said) or "completed",
