@@ -820,16 +820,17 @@ def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_jou
     command: str, name: str, vendor: Vendor
 ) -> None:
     vendor()
+    other, another = ("page", "page2") if command == "report" else ("other.jsonl", "another.jsonl")
     write("in.csv", "text\nGive me my money\n")
     assert run("classify", "in.csv", *LABELS, "-o", name).exit_code == 0
-    done = run(command, name, "-o", "other.jsonl")
+    done = run(command, name, "-o", other)
     assert (done.exit_code, done.stderr) == (
         2,
         f"aimlasync: {name}: the output of a job, and no journal; its journal is {name}.journal\n",
     )
-    assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
+    assert run(command, f"{name}.journal", "-o", other).exit_code == 0
     # Nobody is told to delete a line of a file that is no journal.
-    done = run(command, "in.csv", "-o", "another.jsonl")
+    done = run(command, "in.csv", "-o", another)
     assert done.exit_code == 2
     assert "in.csv: not a journal: line 1 is not" in done.stderr
     assert done.stderr.endswith("; the journal is a file beside the job's output\n")
