@@ -31,6 +31,7 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from functools import cache
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -52,6 +53,7 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.headers import FRAMING, Headers
+from aimlasync.info import Info
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import encode
 from aimlasync.wire.error_shapes import read_error
@@ -138,8 +140,13 @@ class Transport:
         response = _as_response(error)
         if response is not None:
             status, headers, body = response
-            extensions = {"aimlasync": getattr(error, "info", None)}
-            return package.Response(status, headers=headers, content=body, extensions=extensions, request=request)
+            info: Info | None = getattr(error, "info", None)
+            made = package.Response(
+                status, headers=headers, content=body, extensions={"aimlasync": info}, request=request
+            )
+            # httpx measures it where a body is read, and this one is here.
+            made.elapsed = timedelta(seconds=0.0 if info is None else info.timing.total or 0.0)
+            return made
         is_final = is_retried or getattr(error, "billed", None) is False
         if is_final and "x-stainless-lang" in request.headers:
             raise _as_openai(error, request) or _as_httpx(error, package, request) from error

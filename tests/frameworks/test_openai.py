@@ -351,6 +351,14 @@ async def test_errors_are_pickled_without_the_key_and_hold_what_was_sent() -> No
     assert (copied.status_code, copied.code, copied.response.json()) == (400, "c", refused.value.response.json())
 
 
+async def test_the_response_of_an_error_says_how_long_it_took() -> None:
+    async with raw_server(says(b"{}", status=400)) as server:
+        async with ours.AsyncOpenAI(api_key=KEY, base_url=server.base_url) as client:
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.chat.completions.create(model="m", messages=HELLO)
+    assert refused.value.response.elapsed.total_seconds() > 0
+
+
 @pytest.mark.usefixtures("refused_for_nothing")
 async def test_a_raw_response_says_how_often_it_was_tried() -> None:
     busy = says(b'{"error": {"message": "busy"}}', status=503, headers=[("retry-after-ms", "1")])
