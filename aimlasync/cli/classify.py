@@ -48,7 +48,7 @@ from aimlasync.cli.job import AskedJob
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import FileName, Names, refuse_unused, structured_option, with_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
-from aimlasync.cli.server import NO_KEY, ModelChoice, Server, Where, find_server, has_key, model_options, where_options
+from aimlasync.cli.server import ModelChoice, Server, Where, find_server, has_key, model_options, no_key, where_options
 from aimlasync.cli.terminal import say
 from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
@@ -171,7 +171,7 @@ def classify(
     answers = question.answers()
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
-        raise WrongUseError(NO_KEY)
+        raise no_key()
     if unasked:
         where = msgspec.structs.replace(where, simulate=True)
     server = find_server(where, choice.model)

@@ -17,12 +17,13 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.cli.errors import KEY_ENV, WrongUseError
 from aimlasync.cli.options import with_options
 from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.endpoints.environment import OPENAI
 from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.protocol import Quota
 from aimlasync.store import Cache, Store
 
-NO_KEY = (
+_NO_KEY = (
     "no key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or try the built-in simulator with "
     "--simulate"
 )
@@ -104,6 +105,12 @@ def has_key() -> bool:
     return any(os.environ.get(name, "").strip() for vendor in VENDORS for name in vendor.key_variables)
 
 
+def no_key() -> WrongUseError:
+    """Return the error of a command without a key. A key of OpenAI is not read unasked: it says how to ask."""
+    found = next((name for name in OPENAI.key_variables if os.environ.get(name, "").strip()), None)
+    return WrongUseError(_NO_KEY if found is None else f"{_NO_KEY}; {found} is read with --key-env {found}")
+
+
 def find_server(where: Where, model: str | None = None, *, needs_model: bool = True) -> Server:
     """Return the server that `where` and the environment lead to. Raises CommandError."""
     if where.simulate:
@@ -115,7 +122,7 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
             raise WrongUseError("--simulate asks no other machine; leave --allow-http out")
         return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
     if where.base_url is None and where.key_env is None and not has_key():
-        raise WrongUseError(NO_KEY)
+        raise no_key()
     try:
         endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http, key_variable=where.key_env)[0]
     except (AimlasyncError, ValueError) as error:

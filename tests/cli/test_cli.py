@@ -20,7 +20,7 @@ import click
 import pytest
 
 from aimlasync.cli import cli
-from aimlasync.simulator import Answer, Fault, Latency, Simulator
+from aimlasync.simulator import Answer, Fault, Latency, Simulator, serve_in_thread
 from tests.support.commands import TICKETS, finish, journal, last_line, run, start, table, until, write
 from tests.support.forked import Command
 from tests.support.servers import KEY
@@ -129,6 +129,20 @@ finally:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     before, *_, after = done.stdout.splitlines()
     assert (before, after) == ("True", "10000 True"), done.stderr
+
+
+def test_a_key_of_openai_is_read_where_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = run("models").stderr
+    assert "no key: set AIML_API_KEY" in without
+    assert "OPENAI" not in without
+    with serve_in_thread() as simulator:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-user")
+        monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url)
+        refused = run("models")
+        assert refused.exit_code == 2
+        assert refused.stderr.rstrip().endswith("; OPENAI_API_KEY is read with --key-env OPENAI_API_KEY")
+        assert len(simulator.ledger) == 0
+        assert run("models", "--key-env", "OPENAI_API_KEY").exit_code == 0
 
 
 # Going on after an end
