@@ -66,7 +66,7 @@ class Spelled(msgspec.StructMeta):
 
 
 def spelled(made: Callable[P, T]) -> Callable[P, T]:
-    """Decorate the `__init__` of a class, or a method of options, in the same way."""
+    """Decorate a function of options, or the `__init__` of a class, so that it says which option was meant."""
 
     @functools.wraps(made)
     def checked(*args: P.args, **options: P.kwargs) -> T:
@@ -74,7 +74,8 @@ def spelled(made: Callable[P, T]) -> Callable[P, T]:
             return made(*args, **options)
         except TypeError:
             of = made.__qualname__.removesuffix(".__init__")
-            if (error := _misspelt(of, options, [*inspect.signature(made).parameters][1:])) is None:
+            known = [name for name in inspect.signature(made).parameters if name != "self"]
+            if (error := _misspelt(of, options, known)) is None:
                 raise
         raise error
 

@@ -26,6 +26,7 @@ from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
 from aimlasync.agents.signature import Signature
 from aimlasync.config import check_at_least
+from aimlasync.spelling import spelled
 
 Approve = Callable[[ToolCall], bool | Awaitable[bool]]
 """Decides whether a tool call may be executed; awaited if need be."""
@@ -206,6 +207,7 @@ def tool(
     strict: bool = True,
     in_thread: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
+@spelled
 def tool(
     function: Callable[..., Any] | None = None,
     *,

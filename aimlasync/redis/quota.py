@@ -24,6 +24,7 @@ from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.quota.shared_budget import SharedBudget
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE
+from aimlasync.spelling import spelled
 from aimlasync.store.redis_client import FAILURES, RedisClient, refuses, what_is_said
 
 # Seconds between two statements of what was drawn. Within `account.RETURN` all workers have stated theirs.
@@ -54,6 +55,7 @@ class RedisQuota:
     Raises ValueError for an invalid URL, timeout or share.
     """
 
+    @spelled
     def __init__(
         self,
         url: str | None = None,

@@ -11,6 +11,7 @@ import os
 
 import msgspec
 
+from aimlasync.spelling import spelled
 from aimlasync.store.opening import open_store
 from aimlasync.store.protocol import Store
 
@@ -48,6 +49,7 @@ class Cache:
     of them has read it to its end. A client that is closed waits until that is written.
     """
 
+    @spelled
     def __init__(
         self,
         store: Store | str | os.PathLike[str],

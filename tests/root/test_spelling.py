@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Retry, Timeout
+from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Retry, Timeout, agents
 from aimlasync.simulator import Latency, Simulator
+from aimlasync.store import Cache
 
 KEY = "sk-of-a-user-0001"
 
@@ -33,6 +34,8 @@ KEY = "sk-of-a-user-0001"
         (Hedge, "most", "Hedge has no option 'most'; it has " + ", ".join(Hedge.__struct_fields__)),
         (Price, "inptu", "Price has no option 'inptu', did you mean 'input'?"),
         (Latency, "ttft", "Latency has no option 'ttft', did you mean 'first_token'?"),
+        (agents.tool, "timout", "tool has no option 'timout', did you mean 'timeout'?"),
+        (Cache, "max_byte", "Cache has no option 'max_byte', did you mean 'max_bytes'?"),
         (Simulator, "seeds", "Simulator has no option 'seeds', did you mean 'seed'?"),
     ],
 )
