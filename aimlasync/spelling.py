@@ -77,6 +77,8 @@ def spelled(made: Callable[P, T]) -> Callable[P, T]:
             known = [name for name in inspect.signature(made).parameters if name != "self"]
             if (error := _misspelt(of, options, known)) is None:
                 raise
+        # They may hold keys, which a traceback would keep.
+        del args, options
         raise error
 
     return checked
