@@ -108,8 +108,7 @@ class AsyncClient(OpenAINames):
         project: str | None = None,
         http_client: None = None,
     ) -> None:
-        if http_client is not None:
-            no_http_client()
+        no_http_client(http_client)
         if endpoints is not None and (api_key is not None or base_url is not None):
             raise ValueError("give endpoints=, or api_key= and base_url=, not both")
         if endpoints is None:
@@ -181,8 +180,7 @@ class AsyncClient(OpenAINames):
         connections alone, learns limits of its own, and does not close the other. A key is not sent to the host of
         another `base_url`.
         """
-        if http_client is not None:
-            no_http_client()
+        no_http_client(http_client)
         other = copy.copy(self)
         if api_key is not None or base_url is not None:
             from aimlasync.client.another_key import with_another_key

@@ -113,12 +113,13 @@ class OpenAINames(RawAnswers):
         return self._settings.retry.attempts - 1
 
 
-def no_http_client() -> NoReturn:
-    """Say what takes the place of an httpx client. Raises TypeError."""
-    raise TypeError(
-        "http_client= is not taken: give proxy= for a proxy, or transport=HttpxTransport(http_client) of "
-        "aimlasync.transport.over_httpx to send with an httpx client of yours"
-    )
+def no_http_client(given: object) -> None:
+    """Raises TypeError for an httpx client; it says what takes its place."""
+    if given is not None:
+        raise TypeError(
+            "http_client= is not taken: give proxy= for a proxy, or transport=HttpxTransport(http_client) of "
+            "aimlasync.transport.over_httpx to send with an httpx client of yours"
+        )
 
 
 def ids_headers(
