@@ -21,6 +21,7 @@
     the same, sooner than others were answered     LATE      -            the model    nothing
     a stream that stood still (idle)               IGNORED   -            the model    failure of the model
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
+    no file left here for a connection             IGNORED   -            -            nothing
     another 5xx                                    IGNORED   -            the model    failure of the model
     501, a 5xx that says that this is unsupported  IGNORED   -            the model    success: the server works
     a request larger than the limit itself         IGNORED   -            the model    success: the server works

@@ -1,7 +1,7 @@
 """What the error of a failed attempt says: of the server's capacity and health, of the key, and of the cost.
 
 Pure: each function reads one error; `call` and `failures` act on what it returns. It may import `errors`, `wire`,
-`resilience.retry` and `admission.outcome`.
+`resilience.retry`, `admission.outcome` and `transport.base`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.resilience.retry import retry_after_of
+from aimlasync.transport.base import NoRoomError
 
 NO_ACCESS = (AuthenticationError, InsufficientCreditError)
 """The endpoint serves no more calls with this key."""
@@ -60,6 +61,8 @@ def health_of(
         return "failed" if error.status >= 500 and not lacks_ability(error) else "answered"
     if not isinstance(error, APIConnectionError):
         return "answered"
+    if isinstance(error, NoRoomError):
+        return "unknown"
     if is_unreachable(error):
         return "unreachable"
     if isinstance(error, APITimeoutError) and error.phase in ("first_token", "total") and seconds < patience:
@@ -82,7 +85,7 @@ def signal_of(error: AimlasyncError, model: str) -> Signal:
         return read_status(status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING
-    return GONE if isinstance(error, APIConnectionError) else NOTHING
+    return GONE if isinstance(error, APIConnectionError) and not isinstance(error, NoRoomError) else NOTHING
 
 
 def stated_wait(error: AimlasyncError, signal: Signal) -> tuple[float, str] | None:

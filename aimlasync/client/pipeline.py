@@ -119,7 +119,6 @@ class Pipeline:
         if self._loop is not loop:
             self._begin_in(loop)
         if self._transport is None:
-            import_for_failures()
             self._transport = self._make_transport()
         return loop, self._transport
 
@@ -140,6 +139,7 @@ class Pipeline:
                 self.answers = self.answers.apart()
         self._loop, self._process, self._clock = loop, os.getpid(), clock_of(loop)
         self.deadlines = Deadlines(loop)
+        import_for_failures()
 
     def __del__(self) -> None:
         # Nobody can close the client any more; a stream of it may still be read.
@@ -220,6 +220,8 @@ class Pipeline:
             settings.waits,
             priority,
         )
+        if call.streams:
+            import_for_streams(api)
         modes = None
         if options:
             if (structured := options.get("structured")) is not None:
@@ -341,6 +343,14 @@ def import_for_failures() -> None:
     """Import what a failing call needs, while files can be opened: macOS allows 256, and a call in flight takes one."""
     import aimlasync.client.retries
     import aimlasync.wire.key_search  # noqa: F401
+
+
+def import_for_streams(api: Api) -> None:
+    """Import what a stream is made with, for the same reason: when its response begins, it may be too late."""
+    if api == "chat":
+        import aimlasync.client.chat_stream
+    else:
+        import aimlasync.client.response_stream  # noqa: F401
 
 
 # Transports of a parent's event loop: closing one would end what that loop polls.

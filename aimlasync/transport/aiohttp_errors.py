@@ -6,6 +6,7 @@ It also has the bounds that aiohttp's parser is given. It may import `base`, `ht
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import os
 import re
@@ -18,7 +19,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError
-from aimlasync.transport.base import StaleConnectionError
+from aimlasync.transport.base import NoRoomError, StaleConnectionError
 from aimlasync.transport.http11 import MAX_HEAD
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -36,6 +37,9 @@ HEAD_BOUNDS: Mapping[str, Any] = {
     **({"max_headers": _MAX_FIELDS} if _COUNTS_FIELDS else {}),
 }
 """Bounds of a response's head, for aiohttp's parser: its own are below what gateways send."""
+
+# Of this process, or of its machine.
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS))
 
 FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises."""
@@ -101,6 +105,8 @@ def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None
         reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
         if isinstance(error, aiohttp.ClientProxyConnectionError):
             where = f"the proxy {error.host}:{error.port}, which is the way to {where}"
+        if code in _NO_ROOM:
+            return NoRoomError(f"no connection can be made to {where}: {reason}", billed=False)
         return APIConnectionError(f"could not connect to {where}: {reason}{unused}", billed=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         refused = APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)

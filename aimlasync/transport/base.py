@@ -32,6 +32,10 @@ AT_ONCE = 0.2
 """Seconds after a request in which a kept connection that dies is taken for one that the server had closed before."""
 
 
+class NoRoomError(APIConnectionError):
+    """This process, or its machine, has no file left for another connection, which says nothing of the server."""
+
+
 class StaleConnectionError(APIConnectionError):
     """A kept connection died as soon as it was used, without a byte: the server had probably closed it before.
 

@@ -55,6 +55,9 @@ class Owner(Protocol):
     def failed(self, connection: Connection) -> bool:
         """Note that the machine at the other end does not work; return whether another one of this server may."""
 
+    def closed(self) -> None:
+        """Note that a connection is closed."""
+
     def is_quiet(self) -> bool:
         """Whether hardly any other request is under way."""
 
@@ -143,6 +146,10 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         self.is_open = True
         keep_alive(transport)
+
+    def is_of(self, owner: Owner) -> bool:
+        """Whether it goes to this server."""
+        return self._owner is owner
 
     # The request
 
@@ -290,6 +297,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
             self.transport.abort()
+            self._owner.closed()
 
     # What only aiohttp understands
 

@@ -18,7 +18,7 @@ from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, ClientClosedError
 from aimlasync.event_loop import clock_of
 from aimlasync.transport.aiohttp_errors import FOREIGN, translated
-from aimlasync.transport.base import RawReply
+from aimlasync.transport.base import NoRoomError, RawReply
 from aimlasync.transport.connection import Connection, Outbox, unread
 from aimlasync.transport.dialler import Dialler
 from aimlasync.transport.heads import Heads
@@ -135,6 +135,7 @@ class Origin:
         "buffer",
         "connections",
         "draining",
+        "has_no_room",
         "heads",
         "loop",
         "outbox",
@@ -161,6 +162,8 @@ class Origin:
         self._clock = clock_of(self.loop)
         self._dialler = Dialler(url, partial(Connection, self, self.loop))
         self._dialling = 0
+        self.has_no_room = False
+        """Whether the last dial found no file left: who is in the queue waits for a connection that is in use."""
         self._queue: deque[Reply] = deque()
         # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
         self._deadlines = Deadlines(self.loop)
@@ -288,10 +291,36 @@ class Origin:
         """Send a request that may dial over a connection of its own, made within its `connect` seconds."""
         try:
             connection = await self.dial(reply.connect)
-        finally:
+        except NoRoomError:
+            reply.may_dial = False
+            self.has_no_room = self._dialling > 1 or self._is_in_use()
+            if not self.has_no_room:
+                self._dialled()
+                raise
+            # It waits for one of these, or of those that are being made, however long: nobody else makes room.
+            self._dialling -= 1
+            self._queue.appendleft(reply)
+            return
+        except BaseException:
             reply.may_dial = False
             self._dialled()
+            raise
+        reply.may_dial = False
+        self._dialled()
         connection.ask(reply)
+
+    def _is_in_use(self) -> bool:
+        """Whether a connection to this server is in use, which is given back or closed some time."""
+        return any(each.is_of(self) and each.reply is not None for each in self.connections)
+
+    def closed(self) -> None:
+        """Note that a connection is closed: who waits for its file may dial."""
+        if not self._queue or self._dialling >= _DIALS or self._transport.is_closed:
+            return
+        if (reply := self._next()) is not None:
+            self._dialling += 1
+            reply.may_dial = True
+            reply.wake()
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
@@ -309,6 +338,7 @@ class Origin:
                 raise
             failure = translated(TimeoutError(), self.url, fresh=True)
         else:
+            self.has_no_room = False
             if connection.is_open and not self._transport.is_closed:
                 # Not sooner: uvloop tells nobody that it closed a connection whose dial was given up.
                 self.connections.add(connection)

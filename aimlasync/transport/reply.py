@@ -148,6 +148,9 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
 
     def ring(self) -> None:
         """There was no connection in time; called by `Deadlines`."""
+        if self.origin.has_no_room:
+            # That is no matter of the server's: it waits as long as its call may.
+            return
         what = f"no connection to {self.origin.where} within the connect timeout"
         self.fail(APITimeoutError(what, phase="connect", billed=False))
 
