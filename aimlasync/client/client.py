@@ -253,7 +253,7 @@ class AsyncClient(OpenAINames):
         return self._settings.waits.is_drained
 
     async def close(self) -> None:
-        """Close all connections; streams still open fail. Harmless more than once."""
+        """Close all connections; streams still open fail, and so do calls that wait. Harmless more than once."""
         if self._learned is not None and not self._pipeline.is_closed:
             from aimlasync.endpoints.learned_file import write
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from aimlasync.client.attempts import Receive, ended, made, sent, within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings
-from aimlasync.client.drain import drained
+from aimlasync.client.drain import Waits, drained
 from aimlasync.client.failures import begins_well, status_failure
 from aimlasync.client.observer import Observer, Watching
 from aimlasync.client.request_head import RequestIds, address, headers_of
@@ -57,6 +57,7 @@ class Pipeline:
         "_process",
         "_transport",
         "_validate",
+        "_waits",
         "answers",
         "balancer",
         "budget",
@@ -85,6 +86,8 @@ class Pipeline:
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
+        # Those of all copies of the client.
+        self._waits = Waits()
         self._validate = validate
         self.ids = RequestIds()
         # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
@@ -165,9 +168,10 @@ class Pipeline:
         return 0.0 if self._loop is None else self._loop.time()
 
     async def close(self) -> None:
-        """Close all connections, and give back what was leased; harmless more than once."""
+        """Close all connections, end the waits of calls, and give back what was leased; harmless more than once."""
         if not self.is_closed:
             self.is_closed = True
+            self._waits.close()
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
             if self._loop is not None and not self._loop.is_closed():
@@ -284,13 +288,13 @@ class Pipeline:
                     # A shared budget may have more.
                     from aimlasync.client.retries import reserve
 
-                    with call.waits:
+                    with call.waits, self._waits:
                         call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             attempt = balancer.admit_nowait(call, call.started, loop)
             while True:
                 if attempt is None:
-                    with call.waits:
+                    with call.waits, self._waits:
                         attempt = await balancer.admit(call)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
@@ -318,7 +322,7 @@ class Pipeline:
                 # Loaded with the first failure.
                 from aimlasync.client.retries import before_retry
 
-                with call.waits:
+                with call.waits, self._waits:
                     await before_retry(call, attempt, error, loop)
                 attempt = None
         except asyncio.CancelledError:

@@ -105,3 +105,39 @@ async def test_an_attempt_has_a_bound_that_no_wait_counts_for_and_is_not_made_ag
             model=MODEL, messages=[{"role": "user", "content": "Hello"}], stream=True
         )
         assert (await stream.collect()).text
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("limits", [Limits(concurrency=1), Limits(requests_per_minute=1)])
+async def test_closing_a_client_ends_the_calls_that_wait_for_their_turn(limits: Limits, copied: bool) -> None:
+    async with (
+        Simulator(latency=Latency.of(ttft=30.0)) as simulator,
+        AsyncClient(api_key="k", base_url=simulator.base_url, limits=limits, timeout=600) as client,
+    ):
+        first = asyncio.ensure_future(ask(client))
+        await until(lambda: len(simulator.ledger) == 1)
+        waiting = [asyncio.ensure_future(ask(client.with_options() if copied else client)) for _ in range(3)]
+        await until(lambda: client.queued == 3)
+        await client.close()
+        for call in waiting:
+            with pytest.raises(ClientClosedError, match="before the call was sent"):
+                await call
+            assert call.cancelling() == 0
+        with pytest.raises((ClientClosedError, APIConnectionError)):
+            await first
+        assert is_idle(client)
+
+
+async def test_closing_a_client_ends_the_calls_that_wait_before_a_retry() -> None:
+    faults = [Fault("status", status=429, headers={"Retry-After": "30"})]
+    async with Simulator(faults=faults) as simulator, AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+        call, left = (asyncio.ensure_future(ask(client)) for _ in range(2))
+        await until(lambda: len(simulator.ledger) >= 1 and is_idle(client))
+        # Whoever was cancelled besides stays cancelled.
+        left.cancel()
+        await client.close()
+        with pytest.raises(ClientClosedError, match="before the call was sent"):
+            await call
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        assert (call.cancelling(), left.cancelled()) == (0, True)
