@@ -20,8 +20,8 @@ def drained() -> ClientClosedError:
 
 
 def closed() -> ClientClosedError:
-    """Return the error of a call that waited when its client was closed."""
-    return ClientClosedError("this client was closed before the call was sent; make a new one")
+    """Return the error of a call that waits, or is to wait, when its client is closed."""
+    return ClientClosedError("this client is closed; make a new one")
 
 
 class Waits:

@@ -7,6 +7,8 @@ tasks that were told of something in a turn. It imports nothing of this library.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from operator import length_hint
 from typing import Protocol
 
 
@@ -28,15 +30,19 @@ class Wakeups:
     def add(self, waited: Waited, loop: asyncio.AbstractEventLoop) -> None:
         """Let the task go on that waits for this, in the next turn."""
         if not self._woken:
-            loop.call_soon(self._go_on, loop)
+            loop.call_soon(self._begin, loop)
         self._woken.append(waited)
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        woken, self._woken = iter(self._woken), []
-        try:
-            for waited in woken:
-                waited.go_on()
-        finally:
-            # Behind a step that ends the program, as Ctrl-C does; mostly none are left.
-            for waited in woken:
-                self.add(waited, loop)
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        woken, self._woken = self._woken, []
+        _go_on(iter(woken), loop)
+
+
+def _go_on(woken: Iterator[Waited], loop: asyncio.AbstractEventLoop) -> None:
+    """Let all go on that are left."""
+    if length_hint(woken) > 1:
+        # A step may end the program, as Ctrl-C does, or run the loop in itself (nest_asyncio, of notebooks) until
+        # one of the others has gone on: the rest does not depend on it.
+        loop.call_soon(_go_on, woken, loop)
+    for waited in woken:
+        waited.go_on()

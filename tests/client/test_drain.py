@@ -120,7 +120,7 @@ async def test_closing_a_client_ends_the_calls_that_wait_for_their_turn(limits: 
         await until(lambda: client.queued == 3)
         await client.close()
         for call in waiting:
-            with pytest.raises(ClientClosedError, match="before the call was sent"):
+            with pytest.raises(ClientClosedError, match="this client is closed"):
                 await call
             assert call.cancelling() == 0
         with pytest.raises((ClientClosedError, APIConnectionError)):
@@ -136,7 +136,7 @@ async def test_closing_a_client_ends_the_calls_that_wait_before_a_retry() -> Non
         # Whoever was cancelled besides stays cancelled.
         left.cancel()
         await client.close()
-        with pytest.raises(ClientClosedError, match="before the call was sent"):
+        with pytest.raises(ClientClosedError, match="this client is closed"):
             await call
         with pytest.raises(asyncio.CancelledError):
             await left

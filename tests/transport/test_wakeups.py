@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -125,3 +129,30 @@ def test_what_was_woken_behind_a_step_that_ends_the_program_goes_on_later() -> N
         assert went == [0, 1, 2, 3]
     finally:
         loop.close()
+
+
+def test_what_was_woken_behind_a_step_that_runs_the_loop_in_itself_goes_on_meanwhile() -> None:
+    ready: deque[Callable[[], object]] = deque()
+    wakeups, went = Wakeups(), list[int]()
+
+    class Loop:
+        """As `nest_asyncio` makes it, that a step may run."""
+
+        def call_soon(self, callback: Callable[..., object], *given: Any) -> None:
+            ready.append(partial(callback, *given))
+
+        def run(self) -> None:
+            while ready:
+                ready.popleft()()
+
+    class Runs(Noted):
+        def go_on(self) -> None:
+            super().go_on()
+            loop.run()
+            assert went == [0, 1, 2, 3]
+
+    loop: Any = Loop()
+    for number in range(4):
+        wakeups.add(Runs(number, went) if number < 2 else Noted(number, went), loop)
+    loop.run()
+    assert went == [0, 1, 2, 3]
