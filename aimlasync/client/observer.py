@@ -59,7 +59,7 @@ class Watching:
         self._watch: Watch | None = None
         try:
             watch = begin()
-            self.headers = watch.headers
+            self.headers = dict(watch.headers)
             # Who has not begun is told of nothing.
             self._watch = watch
         except Exception:  # noqa: BLE001  # what observes a call is no part of it
