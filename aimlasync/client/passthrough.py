@@ -158,8 +158,13 @@ class _Direct(Forwarded):
         super().__init__(attempt.response.status, attempt.response.headers, attempt.info)
         self._attempt = attempt
         self._idle = idle
+        # Whether a task waits for the next bytes.
+        self._is_read = False
 
     async def _next(self) -> bytes:
+        if self._is_read:
+            raise RuntimeError("another task is reading this answer: let one read it, and hand on what it reads")
+        self._is_read = True
         error: AimlasyncError
         try:
             reading: Awaitable[bytes] = self._attempt.response.read_some()
@@ -176,6 +181,8 @@ class _Direct(Forwarded):
             if not piece:
                 self._attempt.succeed(None)
             return piece
+        finally:
+            self._is_read = False
         self._attempt.fail(error)
         raise error.with_traceback(None)
 

@@ -13,6 +13,7 @@ import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, InternalServerError, Limits, Retry, Timeout
 from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.passthrough import Forwarded
 from aimlasync.relay import Relay
 from tests.support.servers import RawServer, Script, listening, raw_server, turns
 
@@ -66,6 +67,32 @@ async def test_a_second_reader_of_a_stream_is_told_so_and_the_first_reads_on(rea
         with pytest.raises(RuntimeError, match="another task is reading this stream"):
             await READS[read](stream)
         assert (await first).text == "aaz"
+
+
+async def test_a_second_reader_of_a_forwarded_answer_is_told_so_and_the_first_reads_on() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await until_blank(reader)
+        answer = http(b"a" * 10, "text/plain")
+        writer.write(answer[:-5])
+        await go_on.wait()
+        writer.write(answer[-5:])
+        await reader.read()
+
+    async def read(answer: Forwarded) -> bytes:
+        return b"".join([piece async for piece in answer])
+
+    async with listening(slow) as port, AsyncClient("k", f"http://127.0.0.1:{port}/v1") as client:
+        answer = await client.forward("GET", "files/7")
+        pieces = aiter(answer)
+        assert await anext(pieces) == b"a" * 5
+        first = asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task is reading this answer"):
+            await read(answer)
+        go_on.set()
+        assert await first == b"a" * 5
 
 
 # A process that was suspended, or a loop that something blocked
