@@ -85,8 +85,9 @@ class Chance:
         for _, count, refused, *_ in held:
             gaps[-1] += count
             gaps += [0] * refused
-        if (len(gaps) - 1) * sum(gap * gap for gap in gaps) > 1.25 * _ALIKE * sum(gaps) ** 2:
-            # Bursts of them: the mean square of what chance spaces is twice its mean, squared.
+        if (len(gaps) - 1) * sum(gap * gap for gap in gaps) > 1.25 * (1 + 1 / (1 - share)) * sum(gaps) ** 2:
+            # Bursts of them: the mean square of what chance spaces is so many times its mean, squared. With twice, as
+            # for small shares: of 98/s that are 30 % refused for a minute, .3 are sent for one in ten seeds.
             return False
         levels = sorted(beside for _, _, refused, _, beside, _ in held if refused)
         if levels[-1] > 4 and levels[-1] - levels[len(levels) // 2] < math.sqrt(levels[-1]) / 2:

@@ -244,7 +244,7 @@ class Origin:
         """Begin an exchange: on an idle connection, else on the next one that is made or becomes free.
 
         The reply must be dialled for when it says that it `may_dial`, and must `leave` when it is given up. A wait in
-        line ends after its `connect` seconds.
+        the queue ends after its `connect` seconds.
         """
         connection = None if reply.fresh else self.take()
         if connection is not None:

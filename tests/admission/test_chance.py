@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 
 from aimlasync import AsyncClient, RateLimitError, Retry
 from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.chance import Chance
-from tests.support.grid import grid
+from tests.support.grid import grid, lognormal
 from tests.support.servers import Script, raw_server
-from tests.support.unknown_servers import Run
+from tests.support.unknown_servers import Cell, Run, Server
 
 
 def refuse_by_chance(law: AdaptiveLimit, share: float) -> None:
@@ -38,6 +39,20 @@ def test_a_server_that_refuses_by_chance_is_used(name: str) -> None:
     (cell,) = (cell for cell in CELLS if cell.name == name)
     # Without `admission.chance`, each of them gives less than .2 of what it could.
     assert Run(cell, AdaptiveLimit, 1).score().goodput > 0.7
+
+
+@pytest.mark.parametrize("seed", [3, 4, 7])
+def test_a_server_that_is_overloaded_for_a_minute_is_used_meanwhile(seed: int) -> None:
+    def loses(share: float) -> Callable[[Server], None]:
+        return lambda server: setattr(server, "chance", share)
+
+    changes = (60.0, loses(0.3)), (120.0, loses(0.005))
+    cell = Cell(
+        *("overloaded", "a minute", lambda: [Server(in_flight=100)], lognormal(1.0, 0.5), 180.0, 60.0, [(0.0, 98.0)]),
+        changes=changes,
+    )
+    # Within twenty seconds it is known that to send less is in vain.
+    assert Run(cell, AdaptiveLimit, seed).score().goodput > 0.7
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
