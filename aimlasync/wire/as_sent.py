@@ -66,9 +66,10 @@ def sendable(items: Any, name: str = "input") -> Any:
     try:
         for item in items:
             if type(item) is dict:
-                for key, value in item.items():
+                for value in item.values():
                     if type(value) is not str:
                         if isinstance(value, (bytes, bytearray, memoryview)):
+                            key = next(key for key, each in item.items() if each is value)
                             raise TypeError(f"{key} in {name} is text, not {type(value).__name__}: decode it")
                         if _holds_received(value):
                             return dump(items)
