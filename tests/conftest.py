@@ -139,6 +139,13 @@ def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return name
 
 
+@pytest.fixture(scope="module", autouse=True)
+def garbage() -> Iterator[None]:
+    """Look for what the tests of a file left open: a worker of pytest-xdist that has ended tells nobody of it."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def no_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _OURS:
