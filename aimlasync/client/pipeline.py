@@ -317,7 +317,8 @@ class Pipeline:
                         raise
                 except AimlasyncError as failed:
                     error = failed
-                if call.waits.is_drained:
+                is_last = not error.retryable or info.attempts >= call.retry.attempts
+                if call.waits.is_drained or (is_last and self.is_closed):
                     raise error.with_traceback(None)
                 # Loaded with the first failure.
                 from aimlasync.client.retries import before_retry
