@@ -287,8 +287,9 @@ async def test_what_is_called_at_the_end_of_a_relay_may_fail(caplog: pytest.LogC
 # Callers of one client
 
 
+@pytest.mark.parametrize("bound", [Timeout(first_token=0.01), Timeout(attempt=0.01)], ids=["first_token", "attempt"])
 @pytest.mark.parametrize("is_known", [False, True])
-async def test_a_hasty_caller_closes_no_endpoint_to_the_others(is_known: bool) -> None:
+async def test_a_hasty_caller_closes_no_endpoint_to_the_others(is_known: bool, bound: Timeout) -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await until_blank(reader):
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
@@ -304,8 +305,8 @@ async def test_a_hasty_caller_closes_no_endpoint_to_the_others(is_known: bool) -
                     assert await whole(client) == await streamed(client) == "aaz"
             for _ in range(10):
                 with pytest.raises(APITimeoutError):
-                    await client.with_options(timeout=Timeout(first_token=0.01)).chat.completions.create(
-                        model="m", messages=HELLO, stream=True
+                    await client.with_options(timeout=bound).chat.completions.create(
+                        model="m", messages=HELLO, stream=bound.attempt is None
                     )
             assert {each.state for each in client.statistics()} == {"ok"}
             assert await whole(client) == "aaz"

@@ -230,7 +230,7 @@ async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_
     [
         (APIConnectionError("could not connect", billed=False), True),
         (APITimeoutError("no connection", phase="connect"), True),
-        (APITimeoutError("too long", phase="total"), False),
+        (APITimeoutError("it stood still", phase="idle"), False),
         (TruncatedStreamError("cut"), False),
         (InternalServerError("HTTP 500", status=500), False),
     ],
