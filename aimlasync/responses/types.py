@@ -83,8 +83,11 @@ class ResponseParams(CallOptions, total=False):
     top_p: float | None
     truncation: str | None
     # Not in the AI/ML API's specs; other servers and code written for AsyncOpenAI use them.
+    access_programs: Mapping[str, Any] | None
+    background_options: Mapping[str, Any] | None
     context_management: Iterable[Mapping[str, Any]] | None
     conversation: str | Mapping[str, Any] | None
+    image: Mapping[str, Any] | None
     max_tool_calls: int | None
     metadata: Mapping[str, str] | None
     moderation: Mapping[str, Any] | None
