@@ -25,7 +25,6 @@ from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply, encode
-from aimlasync.wire.error_shapes import read_error
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class Completions(RawAnswers):
 
 
 class Chat(RawAnswers):
-    """`client.chat`."""
+    """`client.chat`: chat completions, by `completions.create`, `.parse` and `.stream`."""
 
     __slots__ = ("completions",)
 
@@ -245,10 +244,12 @@ class Models(RawAnswers):
                 known[1].__dict__["info"] = attempt.info
                 return known[1]
             models = receive.decoded(attempt, await attempt.response.read(), decode_models)
-            if not models.data and read_error(body := models.to_dict()).message:
+            if not models.data:
                 from aimlasync.client.failures import no_answer
+                from aimlasync.wire.error_shapes import read_error
 
-                raise no_answer(attempt, models.raw or encode(body), "a body that lists no models")
+                if read_error(body := models.to_dict()).message:
+                    raise no_answer(attempt, models.raw or encode(body), "a body that lists no models")
             attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
             if tag is not None and fault("If-None-Match", tag) is None:
