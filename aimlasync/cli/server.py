@@ -6,7 +6,6 @@ made of; the simulator only where it is the server.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -17,7 +16,7 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.cli.errors import KEY_ENV, WrongUseError
 from aimlasync.cli.options import with_options
 from aimlasync.endpoints.endpoint import default_endpoints
-from aimlasync.endpoints.environment import OPENAI
+from aimlasync.endpoints.environment import OPENAI, variable_with_key
 from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.protocol import Quota
@@ -102,12 +101,12 @@ model_options = with_options(
 
 def has_key() -> bool:
     """Whether the environment has a key of any vendor."""
-    return any(os.environ.get(name, "").strip() for vendor in VENDORS for name in vendor.key_variables)
+    return any(map(variable_with_key, VENDORS))
 
 
 def no_key() -> WrongUseError:
     """Return the error of a command without a key. A key of OpenAI is not read unasked: it says how to ask."""
-    found = next((name for name in OPENAI.key_variables if os.environ.get(name, "").strip()), None)
+    found = variable_with_key(OPENAI)
     return WrongUseError(_NO_KEY if found is None else f"{_NO_KEY}; {found} is read with --key-env {found}")
 
 

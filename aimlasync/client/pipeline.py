@@ -317,6 +317,7 @@ class Pipeline:
                         raise
                 except AimlasyncError as failed:
                     error = failed
+                # What would be tried again is told that its client is closed, and else why it failed.
                 is_last = not error.retryable or info.attempts >= call.retry.attempts
                 if call.waits.is_drained or (is_last and self.is_closed):
                     raise error.with_traceback(None)

@@ -364,8 +364,8 @@ class Assembler:
 
 _ITEMS = frozenset((events.ResponseOutputItemAddedEvent, events.ResponseOutputItemDoneEvent))
 _PARTS = frozenset((events.ResponseContentPartAddedEvent, events.ResponseContentPartDoneEvent))
-STATING = frozenset((events.ResponseTextDoneEvent, events.ResponseContentPartDoneEvent, *events.TERMINAL))
-STATING |= {events.ResponseOutputItemDoneEvent}
+_DONE = (events.ResponseTextDoneEvent, events.ResponseContentPartDoneEvent, events.ResponseOutputItemDoneEvent)
+STATING = frozenset((*_DONE, *events.TERMINAL))
 """The ends that may say a text as a whole: some servers send no pieces, or not of every text."""
 
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {

@@ -315,12 +315,10 @@ class Origin:
 
     def closed(self) -> None:
         """Note that a connection is closed: who waits for its file may dial."""
-        if not self._queue or self._dialling >= _DIALS or self._transport.is_closed:
-            return
-        if (reply := self._next()) is not None:
+        if self._queue and self._dialling < _DIALS and not self._transport.is_closed:
+            # As behind a dial of its own.
             self._dialling += 1
-            reply.may_dial = True
-            reply.wake()
+            self._dialled()
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
