@@ -65,9 +65,9 @@ class Server:
     """Takes so many in flight, so many per second, and answers in so many slots, or in batches of a size.
 
     Beyond `in_flight` and `rate` it refuses. Beyond `slots` attempts wait in its queue. Beyond `batch` all of them
-    become slower in proportion. `says_when` adds a Retry-After to refusals of the rate, `always_says` the same one to
-    each refusal. Of all attempts, the share `chance` is refused whatever is sent. One that `resets` gives no answer to
-    refuse, but breaks the connection.
+    become slower, in proportion to the power 1 + `thrashing`. `says_when` adds a Retry-After to refusals of the
+    rate, `always_says` the same one to each refusal. Of all attempts, the share `chance` is refused whatever is
+    sent. One that `resets` gives no answer to refuse, but breaks the connection.
     """
 
     def __init__(
@@ -77,12 +77,14 @@ class Server:
         rate: RateLimit | None = None,
         slots: float = math.inf,
         batch: float = math.inf,
+        thrashing: float = 0.0,
         says_when: bool = False,
         always_says: float | None = None,
         chance: float = 0.0,
         resets: bool = False,
     ) -> None:
-        self.in_flight, self.rate, self.slots, self.batch, self.says_when = in_flight, rate, slots, batch, says_when
+        self.in_flight, self.rate, self.slots, self.says_when = in_flight, rate, slots, says_when
+        self.batch, self._power = batch, 1.0 + thrashing
         self.chance, self.always_says, self.resets = chance, always_says, resets
         self.is_down = False
         self.busy = self.serving = 0
@@ -91,6 +93,11 @@ class Server:
         self.work = self.worked_at = 0.0
         self.batched: list[tuple[float, int, Attempt]] = []
         self.epoch = 0
+
+    @property
+    def slower(self) -> float:
+        """How many times as long each attempt of the batch takes now."""
+        return max(1.0, len(self.batched) / self.batch) ** self._power
 
 
 class Attempt:
@@ -264,13 +271,13 @@ class Run:
 
     def _work(self, server: Server) -> None:
         if server.batched:
-            server.work += (self._now - server.worked_at) / max(1.0, len(server.batched) / server.batch)
+            server.work += (self._now - server.worked_at) / server.slower
         server.worked_at = self._now
 
     def _next_of_batch(self, server: Server) -> None:
         server.epoch += 1
         if server.batched:
-            left = max(0.0, server.batched[0][0] - server.work) * max(1.0, len(server.batched) / server.batch)
+            left = max(0.0, server.batched[0][0] - server.work) * server.slower
             self._at(self._now + left, self._end_of_batch, server, server.epoch)
 
     def _end_of_batch(self, server: Server, epoch: int) -> None:
