@@ -192,6 +192,14 @@ def _basic(coded: str) -> list[str]:
     return [pair, pair.partition(":")[2]]
 
 
+def text_of(line: bytes) -> str:
+    """Return a line of a head as text: in UTF-8, as gateways write it, or else in Latin-1 (RFC 9110, 5.5)."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
 class Fields(Mapping[str, str]):
     """The fields of a response by name, ignoring case; of several fields with one name, the first.
 
@@ -227,6 +235,15 @@ class Fields(Mapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_name)
+
+    @classmethod
+    def read(cls, raw: Iterable[tuple[bytes, bytes]]) -> Fields:
+        """Return the fields that came with these names and values."""
+        lines: dict[str, str] = {}
+        for name, value in raw:
+            line = text_of(b"%b: %b" % (name, value))
+            lines.setdefault(line[: len(name)].lower(), line)
+        return cls(lines)
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Fields:

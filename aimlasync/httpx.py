@@ -132,7 +132,7 @@ class Transport:
                 headers = _replaced(headers, _FINAL)
             return package.Response(
                 answer.status,
-                headers=headers,
+                headers=_encoded(headers),
                 stream=_body_class(package)(answer, request),
                 extensions={"aimlasync": answer.info},
                 request=request,
@@ -142,7 +142,7 @@ class Transport:
             status, headers, body = response
             info: Info | None = getattr(error, "info", None)
             made = package.Response(
-                status, headers=headers, content=body, extensions={"aimlasync": info}, request=request
+                status, headers=_encoded(headers), content=body, extensions={"aimlasync": info}, request=request
             )
             # httpx measures it where a body is read, and this one is here.
             made.elapsed = timedelta(seconds=0.0 if info is None else info.timing.total or 0.0)
@@ -317,6 +317,11 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
 def _replaced(headers: list[tuple[str, str]], own: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return headers with others, given in lower case, in place of those of the same names."""
     return [*((name, value) for name, value in headers if name.lower() not in own), *own.items()]
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as bytes, since both packages take text for ASCII."""
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def _error_body(error: AimlasyncError, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import asyncio
 import io
 import weakref
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast
@@ -206,7 +206,9 @@ class AiohttpTransport:
             # Frames of aiohttp hold the headers.
             raise error.with_traceback(None) from None
         else:
-            reply = PayloadReply(response.status, response.headers, response.content, response.close, self._draining)
+            reply = PayloadReply(
+                response.status, response.raw_headers, response.content, response.close, self._draining
+            )
             self._open.add(reply)
             return reply
         finally:
@@ -245,13 +247,13 @@ class PayloadReply:
     def __init__(
         self,
         status: int,
-        headers: Mapping[str, str],
+        headers: Iterable[tuple[bytes, bytes]],
         content: aiohttp.StreamReader,
         close: Callable[[], object],
         draining: set[asyncio.Task[None]],
     ) -> None:
         self.status = status
-        self.headers: Mapping[str, str] = Fields.of(headers)
+        self.headers: Mapping[str, str] = Fields.read(headers)
         self._content = content
         self._close = close
         self._draining = draining

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
-from collections.abc import Mapping
 from typing import Protocol, cast
 
 from aiohttp.client_proto import ResponseHandler
@@ -332,8 +331,7 @@ class Connection(asyncio.BufferedProtocol):
             reply.content = content
             # From within the parser, which must have ended before the connection changes hands.
             content.on_eof(functools.partial(self._take_back_soon, reply))
-            headers = cast(Mapping[str, str], message.headers)
-            return PayloadReply(message.code, headers, content, reply.abort, self._owner.draining)
+            return PayloadReply(message.code, message.raw_headers, content, reply.abort, self._owner.draining)
         self.drop()
         raise failure
 

@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from aimlasync.headers import Fields
+from aimlasync.headers import Fields, text_of
 
 # No control character, so no bare CR or LF either; a folded line has no name, or a space before its colon.
 _FIRST_LINE = re.compile(rb"HTTP/1\.1 [0-9]{3}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -56,12 +56,12 @@ class Head(msgspec.Struct, eq=False, gc=False):
             rest[at] = mine[at]
             values += line
             if name:
-                fields[name] = line.decode("latin-1")
+                fields[name] = line.decode("latin-1")  # of ASCII, see below
                 if name == "content-length" and (length := _length(line[size:])) is None:
                     return False
         if rest != mine:
             return self._changes(rest) and self.becomes(raw, lines)
-        if values.translate(_CHANGED) != values:
+        if not values.isascii() or values.translate(_CHANGED) != values:
             return False
         self.raw, self.lines, self.headers, self.length = raw, lines, Fields(fields), length
         return True
@@ -119,7 +119,7 @@ def _read(raw: bytes, lines: list[bytes]) -> Head | None:
         match = _FIELD_LINE.fullmatch(line)
         if match is None:
             return None
-        text = line.decode("latin-1")
+        text = text_of(line)
         name = text[: match.end(1) - 1].lower()
         if name not in fields:
             fields[name] = text
@@ -141,7 +141,7 @@ def _read(raw: bytes, lines: list[bytes]) -> Head | None:
 
 def _value(fields: dict[str, str], name: str) -> bytes | None:
     line = fields.get(name)
-    return None if line is None else line.partition(":")[2].encode("latin-1").strip(b" \t").lower()
+    return None if line is None else line.partition(":")[2].encode().strip(b" \t").lower()
 
 
 def _length(value: bytes) -> int | None:

@@ -457,6 +457,19 @@ async def test_only_the_path_below_the_base_counts(path: str, expected: tuple[st
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_words_of_a_header_that_are_not_ascii_are_handed_on(status: int, name: str) -> None:
+    lines = "HTTP/1.1 %d Fine", "Content-Type: application/json", "Content-Length: %d", "X-Words: café 余额", "", ""
+    head = "\r\n".join(lines).encode() % (status, len(ANSWER)) + ANSWER
+    async with raw_server(Script(head=head)) as server, over(server) as client:
+        transport = aimlasync.httpx.Transport(client)
+        async with importlib.import_module(name).AsyncClient(transport=transport, base_url="http://x/v1") as http:
+            for path in ("chat/completions", "embeddings"):
+                response = await http.post(path, json={"model": "m", "messages": HELLO})
+                assert (response.status_code, response.headers["x-words"]) == (status, "café 余额")
+
+
+@pytest.mark.parametrize("name", FLAVOURS)
 async def test_failures_are_raised_in_the_packages_own_words(name: str) -> None:
     httpx = importlib.import_module(name)
     body = {"model": "m", "messages": HELLO}

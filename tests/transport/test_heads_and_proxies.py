@@ -13,6 +13,7 @@ from yarl import URL
 from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Retry
 from aimlasync.transport.aiohttp_errors import translated
 from tests.client.test_endings import ask_chat, whole
+from tests.client.test_stream import connect
 from tests.support.servers import Script, raw_server
 
 
@@ -38,6 +39,17 @@ async def test_a_head_that_is_too_large_is_said_to_be_and_not_asked_for_again(pa
         with pytest.raises(APIConnectionError, match=r"headers of the response .* are larger than 65536 bytes"):
             await ask_chat(server, False, retry=Retry(attempts=3, base=0.01))
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize(("words", "encoding"), [("café 余额", "utf-8"), ("café", "latin-1")])
+async def test_the_words_of_a_header_are_those_that_the_server_wrote(words: str, encoding: str, packed: bool) -> None:
+    head = with_head(1, 1, packed=packed).head or b""
+    head = head.replace(b"X-Policy-0: a", b"X-Request-Id: " + words.encode(encoding))
+    async with raw_server(Script(head=head)) as server, connect(server) as client:
+        for _ in range(2):
+            info = (await client.chat.completions.create(model="m", messages=[])).info
+            assert (info.headers["x-request-id"], info.server_request_id) == (words, words)
 
 
 async def test_a_proxy_that_is_down_is_named() -> None:
