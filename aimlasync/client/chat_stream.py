@@ -39,6 +39,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._decode = chat_chunks.decode_chunk
         # The index of the last choice that came, None once there may be several of them.
         self._last_index: int | None = 0 if (attempt.call.body or {}).get("n") in (None, 1) else None
+        # Whether a piece came as a whole answer: what follows may, too.
+        self._came_whole = False
 
     def _take_alike(self, event: str, events: list[bytes]) -> list[ChatCompletionChunk]:
         repeats = self._assembler.repeats
@@ -56,7 +58,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             return
         if not self._says_something and self._take_first(piece, data):
             return
-        if self._whole_reply is not None and piece.choices:
+        if self._came_whole and piece.choices:
             piece = self._go_on(piece, data)
         if not piece.choices and piece.usage is None is piece.meta:
             self._unsaid = data
@@ -100,7 +102,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         if failure is not None or _error_of(body) is not None:
             self._give_up(failure, body, data)
             return
-        self._whole_reply = reply
+        self._whole_reply, self._came_whole = reply, True
         self._ready.append(piece)
         if self.is_lines:
             self._finish()

@@ -83,9 +83,10 @@ async def test_an_end_of_a_response_by_another_name_is_one_by_its_status(status:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("end", [{}, {"message": {}}, {"delta": {}}], ids=["together", "message", "delta"])
 async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[str, Any], stream: bool) -> None:
-    first = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hel"}}]}
+    first = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "h"}}]}
+    more = [{"choices": [{"index": 0, "message": {"content": text}}]} for text in ("e", "l")]
     last: list[dict[str, Any]] = [{"index": 0, "message": {"content": "lo"}, "finish_reason": None if end else "stop"}]
-    pieces = [first, {"choices": last}]
+    pieces = [first, *more, {"choices": last}]
     if end:
         pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
     async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
