@@ -1,7 +1,7 @@
 """From the body of an error response, or an error inside a stream, to an error of `errors`.
 
 Every body gives an error with a message; what a body says is read by `wire.error_shapes`. It has no I/O. It may import
-`errors`, `info` and `wire.error_shapes`.
+`errors`, `info`, `sse` and `wire.error_shapes`.
 Sources: AI/ML API "Errors and messages"; ByteSpike "Errors reference"; OpenAI's error object.
 """
 
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aimlasync import sse
 from aimlasync.errors import (
     APIStatusError,
     AuthenticationError,
@@ -124,7 +125,7 @@ def status_error(
     sent it.
     """
     text = body.decode(json.detect_encoding(body), "replace")
-    decoded, detail = read_text(text) or (text, read_error(excerpt(text)))
+    decoded, detail = read_text(text) or _in_event(body) or (text, read_error(excerpt(text)))
     if info is not None and detail.request_id is not None:
         info.server_request_id = detail.request_id
     cls = _class_of(status)
@@ -156,6 +157,13 @@ def status_error(
         info=info,
         billed=False if failures_are_free else None,
     )
+
+
+def _in_event(body: bytes) -> tuple[Any, ErrorDetail] | None:
+    """Read an error that is the data of an event, as some servers answer who asks for a stream (DashScope)."""
+    parser = sse.Parser(strict=False)
+    found = (read_text(event.data.decode()) for event in parser.feed(body) + parser.close())
+    return next((said for said in found if said is not None), None)
 
 
 def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> bool:

@@ -31,6 +31,8 @@ PADDING = b', "padding": "' + b"x" * 2**21
         Script([QUOTA.decode().encode("utf-16-be")], status=429, content_type="application/json"),
         Script([QUOTA, b', "a": ', b"[" * 50_000, b"]" * 50_000, b"}}"], status=429, content_type="application/json"),
         Script([QUOTA, b', "a": ', b"[" * 900, b"]" * 900, b"}}"], status=429, content_type="application/json"),
+        Script([b"id:1\nevent:error\n:HTTP_STATUS/429\ndata:", QUOTA, b"}}\n\n"], status=429),
+        Script([b"data: ", QUOTA, b"}}\r\n\r\ndata: [DONE]\r\n"], status=429),
         Script([b'{"message": "429 ', json.dumps(QUOTA.decode())[1:-1].encode()], status=500),
     ],
     ids=[
@@ -44,6 +46,8 @@ PADDING = b', "padding": "' + b"x" * 2**21
         "cut utf-16",
         "deep",
         "less deep",
+        "event",
+        "data",
         "cut upstream",
     ],
 )
@@ -52,7 +56,7 @@ async def test_what_a_long_or_cut_body_says_is_heard(script: Script) -> None:
         for stream in (False, True):
             # A client of its own: the next call of one waits after a 429.
             async with AsyncClient(api_key=KEY, base_url=server.base_url, retry=Retry(attempts=3, base=0.0)) as client:
-                with pytest.raises(errors.APIStatusError, match="You exceeded your quota") as caught:
+                with pytest.raises(errors.APIStatusError, match=r"\AHTTP \d+: You exceeded your quota") as caught:
                     await client.chat.completions.create(model="m", messages=HELLO, stream=stream)
                 assert caught.value.code == "insufficient_quota"
                 assert not caught.value.retryable
