@@ -17,15 +17,17 @@ _AMOUNT = rf"\d{{1,9}}(?:\.\d{{1,9}})?\s?{_UNIT}(?![a-z])"
 _SENTENCE = re.compile(
     # What a wait follows. A time that was waited ("timed out after waiting 60 s") is none.
     r"(?:\b(?:re-?)?try(?:ing)?\b[^\d.;\n]{0,40}?\b(?:in|after|at|again)\b|\bretry[-_]after\b|\bwait\b(?!\s+of\b)"
-    r"|\b(?:available|resets?)\b[^\d.;\n]{0,20}?\b(?:in|after|at)\b)"
+    r"|\b(?:available|resets?)\b[^\d.;\n]{0,20}?\b(?:in|after|at)\b|将[在于](?=\s*\d{4}-))"
     rf"(?:[^\d.;\n]{{0,16}}?(?P<span>{_AMOUNT}(?:(?:\s|,|and)*{_AMOUNT})*)"
     r"|(?:\s*\(s(?:ec(?:ond)?s?)?\))?(?:\s*[:=]|\s+(?:in|after|at|for)\b)?\s*(?:"
-    r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)"
+    r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?P<zone>\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?"
     r"|(?P<seconds>\d{1,9}(?:\.\d{1,9})?)(?![\d:/%-]|\.\d)(?!\s*[a-z])))"
     r"|(?P<chinese>\d{1,6})\s*(?P<measure>秒|分钟|小时)(?:钟)?(?:后|之后|再)",
     re.IGNORECASE,
 )
 _ONE_OF = re.compile(rf"(\d+(?:\.\d+)?)\s?({_UNIT})(?![a-z])", re.IGNORECASE)
+# Who names no zone is Chinese, in English too: Zhipu, Z.ai.
+_BEIJING = "+08:00"
 _MEASURES = {"秒": 1.0, "分钟": 60.0, "小时": 3600.0}
 
 
@@ -38,8 +40,8 @@ def in_words(message: str, now: Clock = time.time) -> float | None:
         parts = _ONE_OF.findall(found["span"])
         wait = sum(float(number) * UNITS[_unit(name.lower())] for number, name in parts)
     elif found["time"]:
-        stated = re.sub(r"\s?(?:UTC|GMT|Z)$", "+00:00", found["time"], flags=re.IGNORECASE)
-        return until(stated, now)
+        zone = (found["zone"] or _BEIJING).strip()
+        return until(found["time"] + (zone if zone[0] in "+-" else "+00:00"), now)
     elif found["chinese"]:
         wait = float(found["chinese"]) * _MEASURES[found["measure"]]
     else:

@@ -43,6 +43,9 @@ def now() -> float:
         ("Please retry your request after 26 seconds", 26),
         ("请在 3 秒后重试", 3),
         ("2分钟后重试", 120),
+        ("Usage limit reached for 5 hour. Your limit will reset at 2023-11-15 06:13:30", 10),
+        ("[1308][已达到 5 小时的使用上限。您的限额将在 2023-11-15 06:13:30 重置。][2023]", 10),
+        ("the limit resets at 2023-11-15T06:13:30+0800", 10),
     ],
 )
 def test_a_sentence_that_asks_for_a_wait_is_heard(message: str, seconds: float) -> None:
