@@ -54,6 +54,7 @@ def test_an_account_without_money_stops_the_job_and_is_nothing_to_come_back_for(
         BadRequestError("HTTP 400: Access denied", status=400, code="Arrearage"),
         PermissionDeniedError("HTTP 403: x", status=403, code="insufficient_user_quota"),
         PermissionDeniedError("HTTP 403: You've run out of credits. Please top up", status=403),
+        PermissionDeniedError("HTTP 403: Your team doesn't have any credits yet", status=403),
         PermissionDeniedError("HTTP 403: balance is not enough", status=403),
         RateLimitError("HTTP 429: 余额不足", status=429, code="1113", retryable=False),
     ):
