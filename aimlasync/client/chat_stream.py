@@ -161,7 +161,10 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 
     def text_of(self, piece: ChatCompletionChunk) -> str | None:
         """Return what a piece adds to the text of the (first) answer."""
-        return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
+        for choice in piece.choices:
+            if choice.index == 0:
+                return choice.delta.content
+        return None
 
 
 def _is_whole(choice: Mapping[str, Any]) -> bool:

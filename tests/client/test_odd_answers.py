@@ -365,6 +365,17 @@ async def test_one_choice_is_one_whatever_its_pieces_are_numbered(
     assert text == texts[0]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+async def test_the_text_of_a_stream_is_that_of_the_first_choice_wherever_a_chunk_has_it(order: int) -> None:
+    pairs = [[{"index": index, "delta": {"content": text}} for index, text in enumerate(two)] for two in ("hx", "iy")]
+    pairs.append([{"index": index, "delta": {}, "finish_reason": "stop"} for index in (0, 1)])
+    body = b"".join(data({"choices": pair[::order]}) for pair in pairs) + DONE
+    async with raw_server(Script([body])) as server, connect(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True, n=2)
+        assert "".join([piece async for piece in stream.text]) == "hi"
+        assert [choice.message.content for choice in (await stream.collect()).choices] == ["hi", "xy"]
+
+
 async def test_an_answer_that_is_no_text_and_no_object_is_told() -> None:
     async with raw_server(Script([b'[["\xff\xfe"], 1]'], content_type=JSON)) as server:
         with pytest.raises(APIResponseValidationError):
