@@ -57,7 +57,7 @@ _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 _UNPAID = re.compile(
     r"insufficient_(user_)?quota|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
     r"|exceeded_current_quota|balance is (insufficient|not enough|too low)|overdue.?(balance|payment|error)|arrearage"
-    r"|(used all available|purchase more|requires more|have any|run out of|out of) credits?|欠费|余额不足|额度不足|充值",
+    r"|(used all available|purchase more|requires more|have any|out of) credits?|欠费|余额不足|额度不足|充值",
     re.IGNORECASE,
 )
 # Those of one that has used up its quota, has none (Gemini: "limit: 0"), or was shut: waiting for a minute does not
