@@ -67,7 +67,7 @@ class Call:
 
     def _repeats(self, arguments: str) -> bool:
         """Whether a piece is the whole arguments once more, as some servers send them at the end."""
-        return arguments[0] == "{" and self.is_whole() and arguments == self._joined()
+        return arguments[0] == "{" and self.is_whole() and arguments == self.all_arguments()
 
     def _name_with(self, name: str) -> str:
         """Return the name with a piece of it: mostly it comes whole, also where it comes again."""
@@ -75,7 +75,7 @@ class Call:
 
     def _is_placeholder(self, arguments: str) -> bool:
         """Whether `arguments` begin behind an empty object, with which servers that translate begin a call."""
-        return self._ended and arguments.lstrip()[:1] == "{" and self._joined().strip() == "{}"
+        return self._ended and arguments.lstrip()[:1] == "{" and self.all_arguments().strip() == "{}"
 
     def _restates(self, arguments: str) -> bool:
         """Whether a piece says all arguments so far again: but for a value, nothing goes on with its own beginning."""
@@ -84,7 +84,7 @@ class Call:
             return False
         if self.is_whole() or (not self._in_string and known[-1].rstrip()[-1:] in (*":[,", "")):
             return False
-        return arguments.startswith(self._joined())
+        return arguments.startswith(self.all_arguments())
 
     def goes_on_with(self, piece: ToolCallDelta, name: str, arguments: str) -> bool:
         """Whether a piece, whose index or place makes it a part of this call, is one."""
@@ -107,7 +107,7 @@ class Call:
 
     def is_begun(self) -> bool:
         """Whether the arguments begin as an object."""
-        return self._joined().lstrip()[:1] == "{"
+        return self.all_arguments().lstrip()[:1] == "{"
 
     def is_whole(self) -> bool:
         """Whether the arguments are an object that has ended. Each piece is searched once."""
@@ -135,7 +135,7 @@ class Call:
                     self._ended = True
                     return
 
-    def _joined(self) -> str:
+    def all_arguments(self) -> str:
         """Return the arguments as one text, which counts as searched if all its pieces were."""
         if self._at not in (0, len(self.arguments)):
             return "".join(self.arguments)
@@ -148,7 +148,7 @@ class Call:
             custom = CustomCall(name=self.name, input=joined(self.input))
             call = ToolCall(id=self.id, type=self.type or "custom", custom=custom)
         else:
-            function = FunctionCall(name=self.name, arguments=self._joined())
+            function = FunctionCall(name=self.name, arguments=self.all_arguments())
             call = ToolCall(id=self.id, type=self.type or "function", function=function)
         if self.more is not None:
             add_fields(call, merged(self.more[0]))
@@ -182,18 +182,28 @@ class Calls:
                     if text:
                         known.arguments.append(text)
                     continue
-            name, arguments = _said(piece)
-            call = self._meant_by(piece, name)
-            if call is None or (name and call in named) or not call.goes_on_with(piece, name, arguments):
-                call = self._begin(piece, call, name)
-            if piece.index is not None:
-                self._by_index[piece.index] = call
-            if piece.id:
-                self._by_id[piece.id] = call
-            self._latest = call
-            if name:
-                named.append(call)
-            call.add(piece, open=open)
+            self._add(piece, named, open)
+
+    def placed(self, pieces: list[ToolCallDelta]) -> list[tuple[int, Call]]:
+        """Take in the pieces of one delta; return the call of each, and which of the calls it is."""
+        named: list[Call] = []
+        calls = [self._add(piece, named, False) for piece in pieces]
+        return [(self._calls.index(call), call) for call in calls]
+
+    def _add(self, piece: ToolCallDelta, named: list[Call], open: bool) -> Call:
+        name, arguments = _said(piece)
+        call = self._meant_by(piece, name)
+        if call is None or (name and call in named) or not call.goes_on_with(piece, name, arguments):
+            call = self._begin(piece, call, name)
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        if piece.id:
+            self._by_id[piece.id] = call
+        self._latest = call
+        if name:
+            named.append(call)
+        call.add(piece, open=open)
+        return call
 
     def whole(self) -> list[ToolCall]:
         """Return the calls so far, ordered by the server's indices where each call has one of its own."""

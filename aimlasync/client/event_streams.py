@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from aimlasync.chat.chunks import ChunkChoice, ToolCallDelta
+from aimlasync.chat.call_pieces import Call, Calls
+from aimlasync.chat.chunks import ChunkChoice
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.stream import Stream
 from aimlasync.http_response import HttpResponse
@@ -152,8 +153,9 @@ class _Choice:
         self._tools = tools
         self._texts = {"content": "", "refusal": ""}
         self._logprobs: dict[str, list[Any]] = {"content": [], "refusal": []}
-        # The name and the arguments of each call.
-        self._calls: dict[int, tuple[str, str]] = {}
+        self._calls = Calls()
+        # The last of each function that is called.
+        self._called: dict[int, Call] = {}
 
     def take(self, choice: ChunkChoice) -> list[Any]:
         """Return the events of a chunk."""
@@ -169,28 +171,22 @@ class _Choice:
                 self._logprobs[part] += tokens
                 more = {part: tokens, "snapshot": list(self._logprobs[part])}
                 events.append(_event(f"logprobs.{part}.delta", **more))
-        for call in choice.delta.tool_calls or ():
-            events += self._take_call(call)
+        pieces = choice.delta.tool_calls or []
+        for piece, (index, call) in zip(pieces, self._calls.placed(pieces), strict=True):
+            if piece.function is not None:
+                self._called[index] = call
+                said = _said_of(index, call, read_begun if call.name in self._tools else None)
+                delta = piece.function.arguments or ""
+                events.append(_event("tool_calls.function.arguments.delta", **said, arguments_delta=delta))
         return events
-
-    def _take_call(self, call: ToolCallDelta) -> list[Any]:
-        index, function = call.index or 0, call.function
-        name, arguments = self._calls.get(index, ("", ""))
-        if function is None:
-            return []
-        name, piece = name or function.name or "", function.arguments or ""
-        self._calls[index] = name, arguments + piece
-        said = _call(name, index, arguments + piece, read_begun(arguments + piece) if name in self._tools else None)
-        return [_event("tool_calls.function.arguments.delta", **said, arguments_delta=piece)]
 
     def end(self) -> list[Any]:
         """Return the events of parts that are whole now, but for the content."""
         events = []
         if self._texts["refusal"]:
             events.append(_event("refusal.done", refusal=self._texts["refusal"]))
-        for index, (name, arguments) in self._calls.items():
-            decode = self._tools.get(name)
-            said = _call(name, index, arguments, None if decode is None else decode(arguments))
+        for index, call in self._called.items():
+            said = _said_of(index, call, self._tools.get(call.name))
             events.append(_event("tool_calls.function.arguments.done", **said))
         for part, tokens in self._logprobs.items():
             if tokens:
@@ -221,13 +217,18 @@ class ResponseEvents(Events[Response]):
             if event.type in ("response.output_text.delta", "response.function_call_arguments.delta"):
                 place = (event.type, event.output_index, getattr(event, "content_index", None))
                 event.snapshot = texts[place] = texts.get(place, "") + event.delta
+            elif event.type == "response.output_item.added":
+                # Some servers give all items one index.
+                texts = {place: text for place, text in texts.items() if place[1] != event.output_index}
             elif event.type == "response.output_text.done" and self._form is not None:
                 event.parsed = value_or_none(event.text, self._form)
             yield event
 
 
-def _call(name: str, index: int, arguments: str, parsed: Any) -> dict[str, Any]:
-    return {"name": name, "index": index, "arguments": arguments, "parsed_arguments": parsed}
+def _said_of(index: int, call: Call, read: Read | None) -> dict[str, Any]:
+    arguments = call.all_arguments()
+    parsed = None if read is None else read(arguments)
+    return {"name": call.name, "index": index, "arguments": arguments, "parsed_arguments": parsed}
 
 
 def _event(kind: str, **fields: Any) -> Object:

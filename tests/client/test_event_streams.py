@@ -78,6 +78,26 @@ async def test_calls_come_as_arguments_and_are_done_each() -> None:
     assert [each.function.name for each in reply.choices[0].message.tool_calls] == ["f", "g"]
 
 
+@pytest.mark.parametrize("index", [0, None, "none"], ids=["all 0", "null", "none"])
+@pytest.mark.parametrize("together", [False, True])
+async def test_calls_without_an_index_of_their_own_are_told_apart(together: bool, index: Any) -> None:
+    # Gemini's endpoint says none, and gateways say 0.
+    calls = [call(0, name=name, arguments='{"a": 1}')["tool_calls"][0] | {"id": f"id {name}"} for name in "fg"]
+    for each in calls:
+        each["index"] = index
+        if index == "none":
+            del each["index"]
+    deltas = [{"tool_calls": calls}] if together else [{"tool_calls": [each]} for each in calls]
+    strict = [{"type": "function", "function": {"name": name, "parameters": {}, "strict": True}} for name in "fg"]
+    events, reply = await events_of(chunks(*deltas, finish="tool_calls"), tools=strict)
+    done = [e for e in events if e.type == "tool_calls.function.arguments.done"]
+    assert [(e.name, e.index, e.arguments, e.parsed_arguments) for e in done] == [
+        ("f", 0, '{"a": 1}', {"a": 1}),
+        ("g", 1, '{"a": 1}', {"a": 1}),
+    ]
+    assert [each.function.name for each in reply.choices[0].message.tool_calls] == ["f", "g"]
+
+
 async def test_events_dump_themselves_with_all_that_the_server_sent() -> None:
     events, reply = await events_of(chunks({"content": "Hi", "mood": "calm"}, logprobs={"content": [{"token": "Hi"}]}))
     said = {event.type: json.loads(event.model_dump_json(exclude_none=True)) for event in events}
@@ -148,6 +168,27 @@ async def test_a_response_comes_as_its_events_with_snapshots_and_the_value() -> 
     assert [e.parsed for e in events if e.type == "response.output_text.done"] == [Ticket("billing")]
     assert (reply.parsed, reply.output_text, events[-1].type) == (Ticket("billing"), text, "response.completed")
     assert json.loads(server.bodies[0])["text"]["format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize("indices", [(0, 1), (0, 0), (None, None)], ids=str)
+async def test_the_snapshot_of_an_item_has_nothing_of_the_one_before(indices: tuple[int | None, ...]) -> None:
+    item = {"type": "function_call", "name": "f", "arguments": '{"a": 1}', "status": "completed"}
+    events: list[dict[str, Any]] = []
+    for number, index in enumerate(indices):
+        at = {} if index is None else {"output_index": index}
+        own = {**item, "id": f"i{number}", "call_id": f"c{number}"}
+        events.append({"type": "response.output_item.added", **at, "item": {**own, "arguments": ""}})
+        delta = {"type": "response.function_call_arguments.delta", **at, "item_id": own["id"]}
+        events += [{**delta, "delta": '{"a"'}, {**delta, "delta": ": 1}"}]
+        events.append({"type": "response.output_item.done", **at, "item": own})
+    events.append({"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}})
+    script = Script([f"data: {json.dumps(event)}\n\n".encode() for event in events])
+    async with raw_server(script) as server, AsyncClient("k", server.base_url) as client:
+        async with client.responses.stream(model="m", input="Hi") as stream:
+            said = [event.snapshot async for event in stream if event.type.endswith(".delta")]
+            reply = await stream.get_final_response()
+    assert [each["arguments"] for each in reply.to_dict()["output"]] == ['{"a": 1}'] * 2
+    assert said == ['{"a"', '{"a": 1}'] * 2
 
 
 async def test_a_format_that_is_no_type_is_refused_as_parse_refuses_it() -> None:
