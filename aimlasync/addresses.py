@@ -78,6 +78,11 @@ def shown(address: str) -> str:
     return "::".join(map(_shown, address.split("::")))
 
 
+def real_name(path: str) -> str:
+    """Return a path with its links followed, or an address without its secrets: two names of one file are equal."""
+    return shown(path) if is_address(path) else os.path.realpath(path)
+
+
 def has_password(address: str) -> bool:
     """Whether somebody's password is in an address."""
     return any(_parts(link)[1] for link in address.split("::"))

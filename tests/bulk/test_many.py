@@ -208,7 +208,8 @@ def test_an_export_takes_its_input_as_the_job_takes_it(vendor: Vendor, said: tup
     assert last_line(refused).startswith("aimlasync: https://example.org/table.csv: ")
     into_a_file_of_it = run("export", "out.jsonl", *words, "-o", "in/a.csv", "--overwrite")
     assert into_a_file_of_it.exit_code == 2
-    assert last_line(into_a_file_of_it) == "aimlasync: in/a.csv: the input itself; choose another name"
+    what = "the input itself; choose another name, or name the files of the input without it"
+    assert last_line(into_a_file_of_it) == f"aimlasync: in/a.csv: {what}"
 
 
 def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
@@ -240,11 +241,17 @@ def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
         (("in/a.csv", "rows.jsonl"), "rows.jsonl: jsonl, and the files before are csv; ask in separate jobs"),
         (("bare",), "bare: a directory without .csv"),
         (("in", "-o", "in/out.jsonl"), "in/out.jsonl: the input itself"),
+        (("one", "-o", "one/out.csv"), "one/out.csv: the input itself; choose another -o"),
+        (("o*e/*.csv", "-o", "one/out.csv"), "one/out.csv: the input itself; choose another -o"),
+        (("in/*.csv", "-o", "in/out.csv"), "in/out.csv: the input itself; choose another -o, or name the files"),
+        (("in/*.csv", "-o", "x.jsonl", "--errors", "in/x.csv"), "in/x.csv: the input itself"),
     ],
 )
 def test_what_cannot_be_read_together_is_said_in_one_line(vendor: Vendor, said: tuple[str, ...], what: str) -> None:
     sim = vendor()
     Path("bare").mkdir()
+    Path("one").mkdir()
+    write("one/a.csv", "city,land\nRome,Italy\n")
     write("odd.csv", "town,land\nRome,Italy\n")
     write("bad.csv", "city,land\nRome,Italy\nRome,Italy,3\n")
     write("rows.jsonl", '{"city":"Rome","land":"Italy"}\n')
@@ -253,6 +260,13 @@ def test_what_cannot_be_read_together_is_said_in_one_line(vendor: Vendor, said: 
     assert what in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert len(sim.ledger) == 0
+
+
+def test_an_output_that_a_pattern_does_not_match_may_lie_beside_its_files(vendor: Vendor) -> None:
+    vendor()
+    for _ in range(2):
+        assert run("bulk", "in/*.csv", *ASK, "-o", "in/deep/out.csv").exit_code == 0
+        assert run("bulk", "in/*.csv", *ASK, "-o", "in/out.jsonl").exit_code == 0
 
 
 def test_files_without_any_rows_are_an_error(vendor: Vendor) -> None:

@@ -690,7 +690,7 @@ async def test_a_full_disk_stops_the_job_and_leaves_whole_lines_to_go_on_from(ou
     rows = tmp_path / "in.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in lines(60)))
     async with Simulator() as simulator, client_of(simulator) as client:
-        command = [sys.executable, "-c", _FILLS, simulator.base_url, str(rows), str(out), "20000"]
+        command = [sys.executable, "-B", "-c", _FILLS, simulator.base_url, str(rows), str(out), "20000"]
         child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env={**os.environ})
         said, _ = await child.communicate()
         assert (said, child.returncode) == (b"stopped\n", 0)

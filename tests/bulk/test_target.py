@@ -434,9 +434,9 @@ def test_a_file_that_may_grow_no_further_leaves_the_old_one(command: str) -> Non
     write("j.jsonl", b"".join(record(f"row-{number}", "new") for number in range(5000)))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
     code = f"{limit} from aimlasync.__main__ import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, command, "j.jsonl", "-o", out], capture_output=True, text=True, check=False
-    )
+    # Without -B it would leave half of each module that it is the first to compile.
+    said = [sys.executable, "-B", "-c", code, command, "j.jsonl", "-o", out]
+    done = subprocess.run(said, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, f"aimlasync: {out}: File too large\n")
     assert Path(out).read_bytes() == old
     assert not strays()

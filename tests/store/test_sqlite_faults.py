@@ -67,7 +67,9 @@ def test_what_is_kept_is_read_on_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     asyncio.run(_keep(path))
     # A file may not grow beyond the first page, as little as on a full disk.
-    done = subprocess.run([sys.executable, "-c", _FULL, path, KEYS[0]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _FULL, path, KEYS[0]], capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     kept, refused, new, again = done.stdout.splitlines()
     assert kept == "[b'kept']"

@@ -21,7 +21,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from aimlasync.addresses import begins_like_one, is_address, path_of, shown
+from aimlasync.addresses import begins_like_one, is_address, path_of, real_name, shown
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Skim, Wanted
@@ -57,10 +57,9 @@ def open_files(
     if len(paths) == 1:
         source = open_source(paths[0], format, reading=reading, spool=spool)
     else:
-        folders = [name for name in names if os.path.isdir(name)]
-        name = names[0] if len(names) == 1 else None
-        source = ManyFiles(paths, format, reading=reading, folders=folders, name=name)
+        source = ManyFiles(paths, format, reading=reading, name=names[0] if len(names) == 1 else None)
     source.again = again
+    source.growing = [real_name(name) for name in names if name not in paths]
     return source
 
 
@@ -105,7 +104,7 @@ def _close(opened: Future[Source]) -> None:
 
 
 class ManyFiles(Source):
-    """The rows of several files, at least two; `folders` were given, and nothing may be written into them."""
+    """The rows of several files, at least two."""
 
     def __init__(
         self,
@@ -113,13 +112,11 @@ class ManyFiles(Source):
         format: Format | None = None,
         *,
         reading: Reading = AS_FOUND,
-        folders: Sequence[str] = (),
         name: str | None = None,
     ) -> None:
         self._files = paths
         self._said = format
         self._how = reading
-        self._folders = [os.path.realpath(folder) for folder in folders]
         self._of_files: list[str] = []
         first = open_source(paths[0], format, reading=reading)
         super().__init__(
@@ -232,15 +229,9 @@ class ManyFiles(Source):
         return size, times
 
     def same_file(self, path: str) -> bool:
-        """Whether `path`, which may be an address, is one of the files, or in a directory that was given."""
-        if is_address(path):
-            return super().same_file(path)
-        real = os.path.realpath(path)
-        if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
-            return True
-        return os.path.exists(real) and any(
-            os.path.samefile(real, file) for file in self._files if not is_address(file)
-        )
+        """Whether `path`, which may be an address, is one of the files, or will be."""
+        files = () if is_address(path) or not os.path.exists(path) else self._files
+        return super().same_file(path) or any(os.path.samefile(path, file) for file in files if not is_address(file))
 
     def close(self) -> None:
         """Do nothing: each file is closed when it is read."""

@@ -11,14 +11,15 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import msgspec
 
-from aimlasync.addresses import FULL, is_address, name_in, shown
+from aimlasync.addresses import FULL, is_address, name_in, real_name, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
@@ -69,6 +70,8 @@ class Source:
         """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
         self.again: Sequence[str] = ()
         """Files that were named again, and are read once."""
+        self.growing: Sequence[str] = ()
+        """The directories and patterns that were given, by their `real_name`."""
         self.columns: list[str] = []
         self.headings: list[str] = []
         """Of a table that is text or a sheet: the columns as its header spells them."""
@@ -193,13 +196,15 @@ class Source:
         return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
-        """Whether `path`, which may be an address, is this input, which may be closed."""
+        """Whether `path`, which may be an address, is this input, which may be closed, or part of the next run's."""
+        place = PurePath(real_name(path))
+        if any(place.is_relative_to(each) or place.match(each) for each in self.growing):
+            return True
         if is_address(path):
             return shown(path) in self.paths
-        try:
+        with suppress(OSError):
             return self._stat is not None and os.path.samestat(self._stat, os.stat(path))
-        except OSError:
-            return False
+        return False
 
     def close(self) -> None:
         """Close the file; not a stream, which is not ours, and in which a thread may be waiting."""
@@ -336,9 +341,7 @@ def _opened(
     if packing is not None and (file.seekable() or format is None):
         head = _unpacked_head(file, head, packing, name)
     is_said = format is not None
-    if format is None:
-        format = format_of_content(head, said, name)
-    if format is None:
+    if format is None and (format := format_of_content(head, said, name)) is None:
         raise InputError(name, f"{KNOWN}; say which with --format")
     _check_reading(reading, format, name)
     encoding = reading.encoding or marked_encoding(head)
@@ -346,10 +349,7 @@ def _opened(
         check_encoding(encoding, name)
     if format in ("parquet", "xlsx"):
         if not (is_ours and file.seekable()):
-            if is_ours:
-                with file:
-                    file = spooled(file)
-            else:
+            with file if is_ours else nullcontext():
                 file = spooled(file)
             is_ours = True
         encoding = None

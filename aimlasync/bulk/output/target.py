@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
@@ -39,10 +39,14 @@ class OverwriteError(InputError):
 
 
 class Readable(Protocol):
-    """Something that is read, and knows its file."""
+    """Something that is read, and knows its files."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files that it is."""
 
     def same_file(self, path: str) -> bool:
-        """Whether `path`, which may be an address, is this file."""
+        """Whether `path`, which may be an address, is one of them, or would be in the next run."""
 
 
 class Target:
@@ -216,7 +220,10 @@ def refuse_input(path: str, reads: Collection[Readable | str], *, option: str) -
     """Raise InputError for a path, or an address, of what is read."""
     for read in reads:
         if _same(read, path) if isinstance(read, str) else read.same_file(path):
-            raise InputError(shown(path), f"the input itself; choose another {option}")
+            # A pattern that a shell resolved has the output in it from the second run on.
+            is_one = isinstance(read, str) or len(read.paths) == 1
+            others = "" if is_one else ", or name the files of the input without it"
+            raise InputError(shown(path), f"the input itself; choose another {option}{others}")
 
 
 def _stem(path: str) -> str | None:
