@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import random
@@ -28,7 +29,9 @@ from aimlasync.bulk import (
     export,
     run,
 )
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
+from aimlasync.bulk.journal.journal import Journal
 from aimlasync.bulk.journal.known_rows import GONE, SAME, NamedRows, NumberedRows, give
 from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.journal.table_changes import Changes
@@ -326,6 +329,38 @@ async def test_an_export_follows_a_table_that_no_run_has_seen(weekly: Weekly, na
     done = weekly.export(named=named, add={"said": "ok"})
     assert (done.rows, done.ok, done.missing, done.unmatched) == (6, 4, 2, 1)
     assert [row["said"] for row in weekly.table()] == ["", "true", "", "true", "true", "true"]
+
+
+@pytest.mark.parametrize("when", ["during a run", "before one that found no room"])
+async def test_an_export_gives_no_answer_of_another_row_where_a_run_has_not_followed(
+    weekly: Weekly, named: bool, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = [*cities("Lima"), *[dict(row) for row in FIRST[::-1]]]
+    edited[2]["city"] = "Berlin"
+    answered = 0
+
+    def edit(result: Any, record: Any) -> None:
+        nonlocal answered
+        answered += 1
+        if answered == len(FIRST):
+            weekly.write(edited)
+
+    def full(journal: Journal, lines: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", journal.path)
+
+    if when == "during a run":
+        with pytest.raises(InputError, match="changed during the run"):
+            await weekly.run(FIRST, seen=edit)
+    else:
+        await weekly.run(FIRST)
+        with monkeypatch.context() as disk:
+            disk.setattr(Journal, "rewrite", full)
+            with pytest.raises(OSError, match="No space left"):
+                await weekly.run(edited)
+    done = weekly.export(named=named, add={"said": "ok"})
+    assert (done.rows, done.ok, done.missing, done.unmatched) == (6, 4, 2, 1)
+    assert [row["said"] for row in weekly.table()] == ["", "true", "", "true", "true", "true"]
+    assert (await weekly.run())[1] == ["Lima", "Berlin"]
 
 
 async def test_answers_taken_unread_are_asked_again_where_they_are_no_good(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class JournaledRows:
         try:
             if self.source.stamp() != self._stamp:
                 # Also a file that is changed back is compared with what was asked.
-                self._journal.renew(job={**self._journal.job, "input": ""}, facts={})
+                self._journal.forget_input()
                 what = "changed during the run, so that some of its rows may be others now"
                 raise InputError(self.source.name, f"{what}; the same command again asks about those alone")
             if self._superseded:

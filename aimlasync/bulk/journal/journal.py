@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from aimlasync.bulk.journal import disk
-from aimlasync.bulk.journal.manifest import JournalError, claim, job_of, release, renew
+from aimlasync.bulk.journal.manifest import JournalError, claim, facts_of, job_of, release, renew
 from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, encode_record_into, two_records
 
 __all__ = ["Journal", "JournalError"]
@@ -112,6 +112,10 @@ class Journal:
         """Let the manifest say `job` and `facts`. Raises OSError."""
         self._claimed = renew(self.path, self._claimed, job=job, facts=facts, write=self._write, sync=self._sync)
         self.job = dict(job)
+
+    def forget_input(self) -> None:
+        """Let the manifest name no input, so that rows are found by what they ask, not by place. Raises OSError."""
+        self.renew(job={**self.job, "input": ""}, facts=facts_of(self.path) or {})
 
     def scan(self) -> Iterator[tuple[int, Glance]]:
         """Read what is there, with offsets; cut off a torn last line. Raises JournalError for any other bad one.

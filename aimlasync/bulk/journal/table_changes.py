@@ -67,7 +67,7 @@ def follow(journal: Journal, rows: KnownRows) -> Changes:
     returned = len(back) - back.count(GONE)
     counts: Counter[str | None] = Counter()
     if returned or fates.count(SAME) < len(fates):
-        journal.renew(job={**journal.job, "input": ""}, facts={})
+        journal.forget_input()
 
         def leaving() -> Iterator[bytes]:
             for line, fate in zip(journal.lines(), fates, strict=True):
