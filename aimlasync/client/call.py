@@ -33,6 +33,7 @@ from aimlasync.info import Info
 from aimlasync.plain_stores import plainly_stored
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
+from aimlasync.resilience.retry_budget import PaidRetry
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.json_text import plain
@@ -89,14 +90,12 @@ class Call(Bounded, eq=False):
     """Told how the call goes, where somebody wants to know."""
     tried: frozenset[Upstream] = frozenset()
     """Endpoints that failed this call; others go first."""
-    paid: int | None = None
-    """What the retry under way cost its endpoint's retry budget."""
+    paid: PaidRetry | None = None
+    """The retry under way, of the endpoint whose failure it follows."""
     waits_for: str | None = None
     """What it waits for before its next attempt, said for a reader."""
     weighed: Media | None = None
     """What `media` found."""
-    probing: bool = False
-    """Whether it goes on credit, as the one probe."""
     only_refused: bool = False
     """Whether it may be sent again only where the server did not take it: 429, 503, and no connection."""
     replaced: bool = False
@@ -293,14 +292,11 @@ class Attempt(Permit, eq=False, kw_only=True):
                 size = len(self.target.body or b"")
                 learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
                 upstream.estimator.learn(info.model, learned, prompt, answer)
-        if call.probing:
-            upstream.retry_budget.probed(True)
-            call.probing = False
-        elif call.paid is None:
+        if (paid := call.paid) is None:
             upstream.retry_budget.succeeded()
         else:
-            upstream.retry_budget.give_back(call.paid)
             call.paid = None
+            paid.ended(True)
         lane.circuit.succeeded(now, seconds, timing.first_byte)
         if upstream.circuit.state != "closed":
             upstream.circuit.answered(now, seconds)
@@ -331,9 +327,9 @@ class Attempt(Permit, eq=False, kw_only=True):
                 call.budget.release(self.reservation)
             else:
                 call.budget.settle(self.reservation, self.info.cost_usd)
-        if call.probing:
-            upstream.retry_budget.probed(False)
-        call.paid, call.probing = None, False
+        if (paid := call.paid) is not None:
+            call.paid = None
+            paid.ended(False)
         seconds, lane = now - self.sent_at, self.lane
         if self.info.cost_usd is not None:
             lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + self.info.cost_usd
@@ -379,9 +375,9 @@ class Attempt(Permit, eq=False, kw_only=True):
         # The error of a deadline shows it, and a response's headers may echo a key.
         self.secrets.without(self.info)
         call = self.call
-        if call.probing:
-            self.target.upstream.retry_budget.probed(None)
-            call.probing = False
+        if (paid := call.paid) is not None:
+            call.paid = None
+            paid.ended(None)
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)

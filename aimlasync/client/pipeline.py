@@ -292,10 +292,10 @@ class Pipeline:
                         call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             attempt = balancer.admit_nowait(call, call.started, loop)
+            if attempt is None:
+                with call.waits, self._waits:
+                    attempt = await balancer.admit(call)
             while True:
-                if attempt is None:
-                    with call.waits, self._waits:
-                        attempt = await balancer.admit(call)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
                     if delay is not None:
@@ -322,11 +322,10 @@ class Pipeline:
                 if call.waits.is_drained or (is_last and self.is_closed):
                     raise error.with_traceback(None)
                 # Loaded with the first failure.
-                from aimlasync.client.retries import before_retry
+                from aimlasync.client.retries import next_attempt
 
                 with call.waits, self._waits:
-                    await before_retry(call, attempt, error, loop)
-                attempt = None
+                    attempt = await next_attempt(call, attempt, error, balancer, loop)
         except asyncio.CancelledError:
             if not deadlines.stop(call):
                 raise

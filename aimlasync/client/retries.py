@@ -1,14 +1,15 @@
 """What happens between two attempts of a call: whether there is another one, and how long the call waits for it.
 
 A retry is taken from the retry budget of its endpoint, and its cost is reserved in the spending budget. While a call
-waits it holds no permit and no connection. How long it waits is in `resilience.retry`. It may import `call`,
-`failures` and what lies below `client`.
+waits it holds no permit and no connection. How long it waits is in `resilience.retry`. It may import `balancer`,
+`call`, `failures` and what lies below `client`.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failures import may_be_anothers
 from aimlasync.cost.budget import Budget, Reservation
@@ -17,6 +18,7 @@ from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError, in_one_line
 from aimlasync.info import Step
 from aimlasync.logs import log_of
+from aimlasync.resilience.retry_budget import PaidRetry, RetryBudget
 from aimlasync.transport.base import StaleConnectionError
 
 _log = log_of("aimlasync.retry")
@@ -25,8 +27,21 @@ _log = log_of("aimlasync.retry")
 _SHORTEST = 0.001
 
 
-async def before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
-    """Wait as long as the policy says, or raise `error` because there will be no other attempt."""
+async def next_attempt(
+    call: Call, failed: Attempt, error: AimlasyncError, balancer: Balancer, loop: asyncio.AbstractEventLoop
+) -> Attempt:
+    """Wait as long as the policy says, and for a permit; raise `error` where there will be no other attempt."""
+    try:
+        await _before_retry(call, failed, error, loop)
+        return await balancer.admit(call)
+    except BaseException:
+        if (paid := call.paid) is not None:
+            call.paid = None
+            paid.unsent()
+        raise
+
+
+async def _before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
     upstream, now = attempt.target.upstream, loop.time()
     name, why = upstream.endpoint.name, in_one_line(error)
     call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.sent_at, why=why),)
@@ -65,7 +80,7 @@ async def _may_retry(call: Call, lane: Lane, error: AimlasyncError, now: float) 
     upstream = lane.upstream
     name, kind, retry_budget = upstream.endpoint.name, type(error).__name__, upstream.retry_budget
     if isinstance(error, StaleConnectionError) and not call.replaced:
-        call.paid = retry_budget.take(error)
+        call.paid = _paid(retry_budget, error)
         if call.paid is not None:
             call.replaced = True
             lane.counters.retries += 1
@@ -84,22 +99,14 @@ async def _may_retry(call: Call, lane: Lane, error: AimlasyncError, now: float) 
     remaining = float("inf") if call.deadline is None else call.deadline - now
     delay = call.retry.delay(attempts, error, remaining=remaining)
     if delay is not None:
-        call.paid = retry_budget.take(error)
+        call.paid = _paid(retry_budget, error)
         if call.paid is None:
             delay = await _probe(call, upstream, error, delay)
     if delay is None:
         return False
     lane.counters.retries += 1
     _log.debug("%s failed (%s), next attempt in %.2f s", name, kind, delay)
-    try:
-        await asyncio.sleep(delay)
-    except BaseException:
-        # The retry that was paid for will never be sent.
-        if call.paid is not None:
-            retry_budget.give_back(call.paid)
-        if call.probing:
-            retry_budget.probed(None)
-        raise
+    await asyncio.sleep(delay)
     return True
 
 
@@ -116,9 +123,15 @@ async def _probe(call: Call, upstream: Upstream, error: AimlasyncError, delay: f
         return None
     retry_budget = upstream.retry_budget
     while not retry_budget.probe(error):
-        call.paid = retry_budget.take(error)
+        call.paid = _paid(retry_budget, error)
         if call.paid is not None:
             return 0.0
         await asyncio.sleep(call.retry.backoff(retry_budget.failed_probes + 1, error) or delay)
-    call.probing = True
+    call.paid = PaidRetry(retry_budget)
     return delay
+
+
+def _paid(retry_budget: RetryBudget, error: AimlasyncError) -> PaidRetry | None:
+    """Return a retry that is paid for, None where too little is left."""
+    cost = retry_budget.take(error)
+    return None if cost is None else PaidRetry(retry_budget, cost)

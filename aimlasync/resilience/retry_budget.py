@@ -6,6 +6,8 @@ retries/standard.py).
 
 from __future__ import annotations
 
+import msgspec
+
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.transport.base import StaleConnectionError
 
@@ -94,3 +96,25 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.available} of {self.capacity}{', probing' if self._probing else ''}>"
+
+
+class PaidRetry(msgspec.Struct, eq=False):
+    """A retry that a budget has let through; one of its methods is called, once."""
+
+    budget: RetryBudget
+    cost: int | None = None
+    """None for the probe, which goes on credit."""
+
+    def ended(self, succeeded: bool | None) -> None:
+        """Note how it ended; None is for one without an outcome."""
+        if self.cost is None:
+            self.budget.probed(succeeded)
+        elif succeeded:
+            self.budget.give_back(self.cost)
+
+    def unsent(self) -> None:
+        """Note that it will never be sent."""
+        if self.cost is None:
+            self.budget.probed(None)
+        else:
+            self.budget.give_back(self.cost)
