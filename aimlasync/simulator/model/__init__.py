@@ -7,6 +7,7 @@ simulator. `answers` is the entry; its docstring has the rules.
     grading       how well an answer agrees with a reference, for prompts that ask the model to judge
     labels        which of several labels a text belongs to; also the choice of an enum's value
     extract       what a text has for a field of a given name: places, dates, numbers, sums
+    said_bounds   the bounds that a schema's description says in words
     fill_schema   a value that fits a JSON schema, filled from a text
     tools         which tools are called with which arguments, and their results in a sentence
     answers       the answer to a request

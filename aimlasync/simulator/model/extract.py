@@ -68,10 +68,15 @@ def candidates(name: str, text: str) -> Iterator[str]:
         if listed:
             yield from re.split(_BETWEEN, listed[1])
         return
-    for pattern in _patterns(name):
-        yield from (match[0] for match in pattern.finditer(text))
+    yield from matches(name, text)
     for quoted in _QUOTED.finditer(text):
         yield quoted[1]
+
+
+def matches(name: str, text: str) -> Iterator[str]:
+    """Iterate what looks in `text` like the value of a field of this name."""
+    for pattern in _patterns(name):
+        yield from (match[0] for match in pattern.finditer(text[:_MAX_TEXT]))
 
 
 def has_number_for(name: str, text: str) -> bool:

@@ -2,9 +2,9 @@
 
 The value of an enum is the option that fits the text best (`_Filler.enum`, by `labels.choose`). The file implements the
 keywords that strict structured output allows (object, array, string, number, boolean, null, enum, const, anyOf, $ref
-with $defs, and the usual bounds) and the most used other ones (oneOf, allOf, prefixItems, format). Not implemented are
-`pattern`, `not`, `if` and `dependentSchemas`: a value may violate these. The schema has passed `schema_check.check`.
-Pure functions; it may import `extract`, `grading` and `labels`.
+with $defs, and the usual bounds, also those that a description says) and the most used other ones (oneOf, allOf,
+prefixItems, format). Not implemented are `pattern`, `not`, `if` and `dependentSchemas`: a value may violate these. The
+schema has passed `schema_check.check`. Pure functions; it may import `extract`, `grading`, `labels` and `said_bounds`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from zlib import crc32
 
 from aimlasync.simulator.model import extract, grading, labels
+from aimlasync.simulator.model.said_bounds import bounds
 
 _MAX_DEPTH = 6
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\w)")
@@ -33,6 +34,7 @@ _FORMATS = {
     "uuid": "00000000-0000-4000-8000-000000000000",
     "uri": "https://example.com/",
     "byte": "c2lt",
+    "base64": "c2lt",
 }
 # Names of fields that hold a grade, and of fields that hold its reason.
 _GRADES = frozenset(("score", "grade", "rating", "points", "stars", "mark"))
@@ -94,6 +96,7 @@ class _Filler:
                 return self.union(schema[union], schema, name, depth)
         if schema.get("allOf"):
             return self.value(self.merged(schema), name, depth + 1)
+        schema = {**bounds(schema.get("description")), **schema}
         kind = schema.get("type")
         if isinstance(kind, list):
             rest = [one for one in kind if one != "null"]
@@ -281,8 +284,10 @@ class _Filler:
     def string(self, schema: dict[str, Any], name: str) -> str:
         form = schema.get("format")
         if isinstance(form, str) and form in _FORMATS:
-            found = extract.candidates("url" if form == "uri" else form, self.text)
+            found = extract.matches("url" if form == "uri" else form, self.text)
             return next(found, _FORMATS[form]) if form in ("email", "uri", "date") else _FORMATS[form]
+        if form == "decimal":
+            return str(self.number(schema, whole=False, name=name))
         default = schema.get("default")
         value = self.untaken(name)
         if self.grade is not None and not _REASONS.isdisjoint(extract.name_parts(name)):
