@@ -28,6 +28,8 @@ _ALSO = {
     "tpm": "tokens_per_minute",
     "ttft": "first_token",
     "url": "base_url",
+    "max_usd": "caps",
+    "temperature": "params",
 }
 
 
@@ -74,7 +76,7 @@ def spelled(made: Callable[P, T]) -> Callable[P, T]:
             return made(*args, **options)
         except TypeError:
             of = made.__qualname__.removesuffix(".__init__")
-            known = [name for name in inspect.signature(made).parameters if name != "self"]
+            known = [name for name in inspect.signature(made).parameters if name not in ("self", "cls")]
             if (error := _misspelt(of, options, known)) is None:
                 raise
         # They may hold keys, which a traceback would keep.
@@ -82,3 +84,9 @@ def spelled(made: Callable[P, T]) -> Callable[P, T]:
         raise error
 
     return checked
+
+
+def spelled_fields(made: type[T]) -> type[T]:
+    """Decorate a dataclass of options so that it does the same."""
+    made.__init__ = spelled(made.__init__)  # type: ignore[method-assign]
+    return made

@@ -56,6 +56,7 @@ from aimlasync.config import of_kind
 from aimlasync.endpoints import learned_file
 from aimlasync.endpoints.learned_limits import Learner
 from aimlasync.errors import UnencodableRequestError
+from aimlasync.spelling import spelled
 from aimlasync.wire.request_body import encode_request
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ Given = Request | Mapping[str, Any]
 InputRows = Iterable[Given] | AsyncIterable[Given]
 
 
+@spelled
 def map(
     client: AsyncClient,
     requests: Iterable[Given] | AsyncIterable[Given],
@@ -94,6 +96,7 @@ def map(
     return _results(client, requests, request_of, ask, concurrency, order, return_exceptions)
 
 
+@spelled
 def classify(
     client: AsyncClient,
     texts: Iterable[str | Mapping[str, Any]] | AsyncIterable[str | Mapping[str, Any]],
@@ -220,6 +223,7 @@ async def _numbered_later(
         yield number, prepare(given, number)
 
 
+@spelled
 async def run(
     client: AsyncClient,
     input: str | os.PathLike[str] | Source | InputRows,

@@ -36,6 +36,7 @@ from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Ta
 from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError, ClientClosedError
 from aimlasync.resilience.retry import Retry
+from aimlasync.spelling import spelled
 from aimlasync.store import Store, open_store
 from aimlasync.store.protocol import if_reachable
 
@@ -72,6 +73,7 @@ class BatchChat:
     Raises InputError, PromptError or AimlasyncError for what is wrong with all rows: no such column, no key.
     """
 
+    @spelled
     def __init__(
         self,
         *,

@@ -12,6 +12,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from aimlasync.spelling import spelled_fields
+
 if TYPE_CHECKING:
     from aimlasync.simulator.vendor.request import SimRequest
 
@@ -35,6 +37,7 @@ _ARGUMENT = {"status": "status", "slow_first_byte": "delay", "close_idle": "dela
 _OF_STREAMS = frozenset(("cut_stream", "reset_stream", "stall_stream", "error_in_stream"))
 
 
+@spelled_fields
 @dataclass
 class Fault:
     """One kind of fault, and when it happens. It counts for itself, so each simulator needs objects of its own.

@@ -9,7 +9,7 @@ from random import Random
 
 import msgspec
 
-from aimlasync.spelling import Spelled
+from aimlasync.spelling import Spelled, spelled
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
@@ -24,6 +24,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, metaclass=Spelled):
     spread: float = 0.0
 
     @classmethod
+    @spelled
     def of(cls, *, ttft: float = 0.0, tokens_per_second: float | None = None, spread: float = 0.0) -> Latency:
         """Return a latency of a time to first token in seconds and a speed; None is an infinite speed."""
         return cls(first_token=ttft, per_token=1 / tokens_per_second if tokens_per_second else 0.0, spread=spread)

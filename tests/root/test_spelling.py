@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Retry, Timeout, agents
-from aimlasync.simulator import Latency, Simulator
+from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Retry, Timeout, agents, bulk
+from aimlasync.simulator import Fault, Latency, Simulator
 from aimlasync.store import Cache
 
 KEY = "sk-of-a-user-0001"
@@ -37,6 +37,18 @@ KEY = "sk-of-a-user-0001"
         (agents.tool, "timout", "tool has no option 'timout', did you mean 'timeout'?"),
         (Cache, "max_byte", "Cache has no option 'max_byte', did you mean 'max_bytes'?"),
         (Simulator, "seeds", "Simulator has no option 'seeds', did you mean 'seed'?"),
+        (Latency.of, "tps", "Latency.of has no option 'tps'; it has ttft, tokens_per_second, spread"),
+        (Fault, "probabilty", "Fault has no option 'probabilty', did you mean 'probability'?"),
+        (bulk.Options, "max_usd", "Options has no option 'max_usd', did you mean 'caps'?"),
+        (bulk.Caps, "deadlin", "Caps has no option 'deadlin', did you mean 'deadline'?"),
+        (bulk.PromptTask, "temperature", "PromptTask has no option 'temperature', did you mean 'params'?"),
+        (bulk.ClassifyTask, "label", "ClassifyTask has no option 'label', did you mean 'labels'?"),
+        (bulk.BatchChat, "promt", "BatchChat has no option 'promt', did you mean 'prompt'?"),
+        (bulk.map, "concurency", "map has no option 'concurency', did you mean 'concurrency'?"),
+        (bulk.classify, "label", "classify has no option 'label', did you mean 'labels'?"),
+        (bulk.run, "tasks", "run has no option 'tasks', did you mean 'task'?"),
+        (bulk.export, "column", "export has no option 'column', did you mean 'columns'?"),
+        (bulk.evaluate, "inputs", "evaluate has no option 'inputs', did you mean 'input'?"),
     ],
 )
 def test_a_misspelt_option_is_told_with_the_one_that_was_meant(

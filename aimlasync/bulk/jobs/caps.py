@@ -23,6 +23,7 @@ from aimlasync.config import check_at_least
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
+from aimlasync.spelling import spelled_fields
 
 
 class UnpricedError(BudgetExceededError):
@@ -45,6 +46,7 @@ class EveryModel(Mapping[str, Price]):
         return 1
 
 
+@spelled_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caps:
     """Bounds of one job; None is no bound.

@@ -8,8 +8,10 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps
 from aimlasync.bulk.jobs.worker_pool import WORKERS
 from aimlasync.config import of_kind
+from aimlasync.spelling import spelled_fields
 
 
+@spelled_fields
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """How a job runs; nothing here decides its answers."""

@@ -22,8 +22,10 @@ from aimlasync.bulk.output.gold import gold_of
 from aimlasync.bulk.output.rows_of_today import finder
 from aimlasync.bulk.progress.quality import Quality, quality_of_job
 from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.spelling import spelled
 
 
+@spelled
 def evaluate(
     journal: str | os.PathLike[str],
     gold: str | Mapping[Any, Any],

@@ -27,6 +27,7 @@ from aimlasync.bulk.output.tables import check_format, format_of_stream, open_ta
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.tasks.request import is_request_line
+from aimlasync.spelling import spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Exported:
     """Records of no row of the input; not written."""
 
 
+@spelled
 def export(
     journal_path: str | os.PathLike[str],
     out_path: str | os.PathLike[str],

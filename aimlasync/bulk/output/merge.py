@@ -25,6 +25,7 @@ from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target, check_name
+from aimlasync.spelling import spelled
 from aimlasync.wire.canonical_json import canonical
 
 _MOST = 1000
@@ -49,6 +50,7 @@ class Merged:
     """Journals that a run still writes: what it adds later is not there."""
 
 
+@spelled
 def merge(
     paths: Sequence[str | os.PathLike[str]], out_path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Merged:

@@ -26,6 +26,7 @@ from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column,
 from aimlasync.bulk.tasks.text_column import needed_value, row_text
 from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
+from aimlasync.spelling import spelled
 from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode, plain
 
@@ -48,6 +49,7 @@ class ClassifyTask:
     `structured` is how an answer in its form is asked for, by default in the surest way that the model has.
     """
 
+    @spelled
     def __init__(
         self,
         *,

@@ -35,7 +35,7 @@ from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.config import Structured
 from aimlasync.errors import AimlasyncError, AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
-from aimlasync.spelling import close_to
+from aimlasync.spelling import close_to, spelled
 
 
 class EmptyTextError(AimlasyncError):
@@ -75,6 +75,7 @@ class Task(Protocol):
 class BatchTask:
     """Rows that are requests already: lines of OpenAI's Batch API or their bodies alone, chat and responses mixed."""
 
+    @spelled
     def __init__(self, *, model: str | None = None, judge: bool = False) -> None:
         self.name = "input"
         self.own_ids = True
@@ -121,6 +122,7 @@ class PromptTask:
     `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
     """
 
+    @spelled
     def __init__(
         self,
         *,

@@ -1,4 +1,4 @@
-"""Reads the bounds that a schema's description says in words, for which the strict subset of JSON schema has no keyword.
+"""Reads the bounds that the description of a schema says: the strict subset of JSON schema has no keywords for them.
 
 A model reads "minimum 1; at most 3 items" and "format date" there. Pure, and without imports from the package.
 """
