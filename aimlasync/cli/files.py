@@ -66,7 +66,11 @@ image_option = click.option(
 
 reading_options = with_options(
     [
-        click.option("--encoding", metavar="NAME", help="The encoding of text that is not UTF-8, such as cp1252."),
+        click.option(
+            "--encoding",
+            metavar="NAME",
+            help="The encoding of text that is not UTF-8 and has no byte order mark, such as cp1252.",
+        ),
         click.option(
             "--delimiter", metavar="CHAR", callback=_delimiter, help="The delimiter of CSV; by default it is detected."
         ),

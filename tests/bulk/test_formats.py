@@ -169,8 +169,11 @@ def test_other_encodings_can_be_said(name: str, encoding: str, tmp_path: Path) -
     assert fields(tmp_path, name, data, Reading(encoding=encoding)) == [{"text": "café", "n": "1"}]
 
 
-def test_a_mark_says_the_encoding(tmp_path: Path) -> None:
-    assert fields(tmp_path, "in.csv", "text\tn\ncafé\t1\n".encode("utf-16")) == [{"text": "café", "n": "1"}]
+@pytest.mark.parametrize("reading", [AS_FOUND, Reading(encoding="cp1252"), Reading(encoding="utf-8")])
+@pytest.mark.parametrize("marked", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_mark_says_the_encoding_whatever_else_is_said(marked: str, reading: Reading, tmp_path: Path) -> None:
+    rows = fields(tmp_path, "in.csv", "text\tn\ncafé\t1\n".encode(marked), reading)
+    assert rows == [{"text": "café", "n": "1"}]
 
 
 def test_a_wrong_encoding_is_one_line_that_says_which_and_where(tmp_path: Path) -> None:

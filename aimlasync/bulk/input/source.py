@@ -7,6 +7,7 @@ recognises its input. A file whose digest is known already is not checked again.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import os
@@ -344,7 +345,8 @@ def _opened(
     if format is None and (format := format_of_content(head, said, name)) is None:
         raise InputError(name, f"{KNOWN}; say which with --format")
     _check_reading(reading, format, name)
-    encoding = reading.encoding or marked_encoding(head)
+    # A file says by its mark what it is, and of several files under one --encoding each may be another.
+    encoding = None if head.startswith(codecs.BOM_UTF8) else marked_encoding(head) or reading.encoding
     if encoding is not None and format not in ("parquet", "xlsx"):
         check_encoding(encoding, name)
     if format in ("parquet", "xlsx"):
