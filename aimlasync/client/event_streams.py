@@ -7,7 +7,6 @@ What arrives is read, judged and ended by the `Stream`; here its pieces become t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from aimlasync.chat.call_pieces import Call, Calls
@@ -247,9 +246,7 @@ class Opened(Generic[E]):
         self._events = self._read(await self._ask())
         return self._events
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._events is not None:
             await self._events.close()
 

@@ -10,7 +10,6 @@ import codecs
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -223,8 +222,6 @@ class _Opened:
         self._response = StreamedResponse(await self._ask())
         return self._response
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._response is not None:
             await self._response.close()

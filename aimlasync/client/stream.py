@@ -8,7 +8,6 @@ something: until then the call may be tried again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from aimlasync.client.call import Attempt
@@ -114,9 +113,7 @@ class Stream(StreamReading[P, W]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

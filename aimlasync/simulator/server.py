@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b, sha256
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
@@ -217,9 +216,7 @@ class Simulator:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from types import TracebackType
 from typing import Literal, Self, get_args
 
 from aimlasync.client.another_key import SharedTransport
@@ -101,9 +100,7 @@ class Cassette:
         _in_use.append(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _in_use.remove(self)
         if not _in_use:
             Pipeline.enter = _enter_without  # type: ignore[method-assign]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from aimlasync.bulk.jobs.waiters import Waiters
@@ -101,9 +100,7 @@ class WorkerPool(Generic[T, R]):
         self._start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         close = getattr(self._later, "aclose", None)
