@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator.faults import Fault
+from aimlasync.simulator.faults import Fault, choose
 from aimlasync.simulator.ledger import Attempt
 from aimlasync.simulator.limits import LimitExceeded
 from aimlasync.simulator.model.answers import Answer, compose
@@ -34,7 +34,6 @@ _encode = msgspec.json.Encoder().encode
 _WRITE_SIZE = 1 << 16
 # Seconds before a TCP reset. A reset may discard bytes that the client has not read yet.
 _BEFORE_RESET = 0.02
-_RESPONSES = SimRequest(api="responses", path="", headers={})
 # Faults that break the body; a streamed request gets a body of its own for them.
 _BODY_FAULTS = ("malformed_json", "html", "truncated_body")
 
@@ -72,7 +71,7 @@ class Exchange:
         attempt.prompt_tokens, attempt.completion_tokens = request.prompt_tokens, completion
         attempt.called = tuple(call.name for answer in answers for call in answer.calls)
         fault = self._choose_fault(request)
-        first, per_token = state.draw_latency()
+        first, per_token = state.latency.draw(state.random)
         try:
             if (early := await self._early_fault(fault)) is not None:
                 return early
@@ -113,7 +112,7 @@ class Exchange:
         state.stored.keep(id, stored)
         self._charge(price)
         if request.stream:
-            return await self._send_events(stored, -1)
+            return await self._send_events(request, stored)
         begun = {**stored.at(now), "status": "queued", "output": [], "usage": None, "output_text": ""}
         return await self._send(200, http.JSON, _encode(begun))
 
@@ -121,34 +120,59 @@ class Exchange:
         """Send the events of a response in the background that follow number `after`; faults happen to it as well."""
         if (early := await self._early_fault(self._choose_fault(request))) is not None:
             return early
-        return await self._send_events(stored, after)
+        return await self._send_events(request, stored, after)
 
-    async def _send_events(self, stored: Stored, after: int) -> web.StreamResponse:
-        """Send each event after number `after` when it is due, until the response has ended or is cancelled."""
+    async def _send_events(
+        self, request: SimRequest, stored: Stored, after: int = -1, settle: Callable[[int], None] | None = None
+    ) -> web.StreamResponse:
+        """Send each event after number `after` when it is due, until the response has ended or is cancelled.
+
+        `settle` is told how many generated events were delivered: all of them, or those before the client left.
+        """
         transport, fault = self._transport(), self._fault
-        clock = asyncio.get_running_loop().time
-        last = len(stored.events)
-        is_broken = fault is not None and fault.kind.endswith("_stream")
-        if is_broken and fault is not None:
-            last = min(after + 1 + (last // 2 if fault.at is None else fault.at), last - 1)
+        last = total = len(stored.events)
+        if fault is not None and fault.kind.endswith("_stream"):
+            last = min(after + 1 + (total // 2 if fault.at is None else fault.at), total - 1)
         self._attempt.status = 200
-        transport.write(self._stream_head())
+        unsent = [self._stream_head()]
+        size = delivered = 0
+        clock = asyncio.get_running_loop().time
         due = stored.first_token
-        for number, (event, is_generated) in enumerate(stored.events[:last]):
-            due += stored.pause * is_generated
-            if is_generated and (wait := due - clock()) > 0:
-                await asyncio.sleep(wait)
-            if stored.is_cancelled:
-                break
-            if number > after:
-                transport.write(http.chunk(event))
-                await self._http_request.writer.drain()
-        if is_broken and fault is not None:
-            return await self._break_stream(fault.kind, _RESPONSES, last)
+        try:
+            for number, (event, is_generated) in enumerate(stored.events[:last]):
+                # Each event has a time of its own: a busy event loop delays some of them, but not their sum.
+                due += stored.pause * is_generated
+                if is_generated and (wait := due - clock()) > 0:
+                    transport.write(b"".join(unsent))
+                    unsent.clear()
+                    size = 0
+                    await asyncio.sleep(wait)
+                if stored.is_cancelled:
+                    break
+                delivered += is_generated
+                if number > after:
+                    unsent.append(http.chunk(event))
+                    size += len(event)
+                if size > _WRITE_SIZE:
+                    transport.write(b"".join(unsent))
+                    unsent.clear()
+                    size = 0
+                    await self._http_request.writer.drain()
+        except (asyncio.CancelledError, ConnectionError):
+            if settle is not None and delivered and not self._state.is_closing:
+                settle(delivered)
+            raise
+        if last < total and fault is not None:
+            transport.write(b"".join(unsent))
+            return await self._break_stream(fault.kind, request, last)
+        unsent.append(http.chunk(b""))
+        if settle is not None:
+            settle(delivered)
         self._attempt.finished = True
         self._leave()
-        transport.write(http.chunk(b""))
+        transport.write(b"".join(unsent))
         await self._http_request.writer.drain()
+        self._close_when_idle()
         return http.KEPT if self._keep_alive else http.CLOSED
 
     async def send_json(self, request: SimRequest, value: Any, *headers: tuple[str, str]) -> web.StreamResponse:
@@ -208,9 +232,10 @@ class Exchange:
         data = http.whole(status, content_type, body, headers, keep_alive=self._keep_alive)
         if kind == "truncated_body":
             self._attempt.status = status
-            self._transport().write(data[: len(data) - max(1, len(body) // 2)])
+            transport = self._transport()
+            transport.write(data[: len(data) - max(1, len(body) // 2)])
             self._leave()
-            http.close(self._http_request)
+            transport.close()
             return http.CLOSED
         response = self._write(status, data)
         if self._http_request.writer is not None:
@@ -222,60 +247,23 @@ class Exchange:
         self, request: SimRequest, answers: list[Answer], price: float, seconds: float
     ) -> web.StreamResponse:
         """Send the answer as server-sent events, over `seconds`."""
-        state, fault = self._state, self._fault
-        kind = fault.kind if fault is not None else ""
-        raw = answers[0].raw
-        if kind in _BODY_FAULTS or (raw is not None and not isinstance(raw, list)):
+        state, raw = self._state, answers[0].raw
+        is_whole = self._fault is not None and self._fault.kind in _BODY_FAULTS
+        if is_whole or (raw is not None and not isinstance(raw, list)):
             return await self._reply(request, answers, price)
         id, meta = state.new_id(), catalogue.meta(state.vendor, price)
         events = self._events(request, answers, id, meta)
         generated = sum(is_generated for _, is_generated in events)
+
+        def settle(delivered: int) -> None:
+            self._charge(price * delivered / generated if delivered < generated else price)
+            if delivered == generated:
+                self._store(request, answers, id)
+
+        begins = asyncio.get_running_loop().time()
         pause = seconds / generated if generated else 0.0
-        total = len(events)
-        is_broken = kind.endswith("_stream")
-        if is_broken and fault is not None:
-            events = events[: min(total // 2 if fault.at is None else fault.at, total - 1)]
-        transport = self._transport()
-        self._attempt.status = 200
-        unsent = [self._stream_head()]
-        size = delivered = 0
-        clock = asyncio.get_running_loop().time
-        due = clock()
-        try:
-            for event, is_generated in events:
-                if is_generated and pause:
-                    # Each event has a time of its own: a busy event loop delays some of them, but not their sum.
-                    due += pause
-                    late = clock() - due
-                    if late < 0:
-                        transport.write(b"".join(unsent))
-                        unsent.clear()
-                        size = 0
-                        await asyncio.sleep(-late)
-                unsent.append(http.chunk(event))
-                delivered += is_generated
-                size += len(event)
-                if size > _WRITE_SIZE:
-                    transport.write(b"".join(unsent))
-                    unsent.clear()
-                    size = 0
-                    await self._http_request.writer.drain()
-        except (asyncio.CancelledError, ConnectionError):
-            if delivered and generated and not state.is_closing:
-                self._charge(price * delivered / generated)
-            raise
-        if is_broken:
-            transport.write(b"".join(unsent))
-            return await self._break_stream(kind, request, len(events))
-        unsent.append(http.chunk(b""))
-        self._charge(price)
-        self._store(request, answers, id)
-        self._attempt.finished = True
-        self._leave()
-        transport.write(b"".join(unsent))
-        await self._http_request.writer.drain()
-        self._close_when_idle()
-        return http.KEPT if self._keep_alive else http.CLOSED
+        stream = Stored(items=[], input_count=0, response={}, events=events, first_token=begins, pause=pause)
+        return await self._send_events(request, stream, settle=settle)
 
     def _events(
         self, request: SimRequest, answers: list[Answer], id: str, meta: dict[str, Any] | None
@@ -313,7 +301,7 @@ class Exchange:
 
     def _choose_fault(self, request: SimRequest) -> Fault | None:
         """Choose what happens to the request, and note it."""
-        self._fault = fault = self._state.choose_fault(request)
+        self._fault = fault = choose(self._state.faults, request, self._state.random)
         if fault is not None:
             self._attempt.fault = fault.kind
         return fault

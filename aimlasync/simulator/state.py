@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
-from aimlasync.simulator.faults import Fault, choose
+from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Ledger
 from aimlasync.simulator.limits import Admission
-from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.stored import StoredResponses
 from aimlasync.simulator.vendor.vendors import Vendor
 
@@ -54,11 +53,3 @@ class State:
     def new_id(self) -> str:
         """Return a new id of 22 characters."""
         return urlsafe_b64encode(self.random.randbytes(16))[:22].decode()
-
-    def choose_fault(self, request: SimRequest) -> Fault | None:
-        """Return the fault that happens to `request`, or None."""
-        return choose(self.faults, request, self.random) if self.faults else None
-
-    def draw_latency(self) -> tuple[float, float]:
-        """Return the seconds to the first token and per token after it."""
-        return self.latency.draw(self.random)

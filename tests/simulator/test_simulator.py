@@ -819,7 +819,8 @@ async def test_latency_is_drawn_once_and_paid() -> None:
     async with calling(latency=latency) as caller:
         assert (await caller.chat()).status == 200
         assert (await caller.chat(stream=True)).said
-        assert caller.sim.state.draw_latency() != caller.sim.state.draw_latency()
+        state = caller.sim.state
+        assert state.latency.draw(state.random) != state.latency.draw(state.random)
     assert Latency.of(tokens_per_second=50).per_token == 0.02
 
 

@@ -1,8 +1,8 @@
 """Grades an answer against a reference, for prompts that ask the model to judge.
 
 A prompt asks for a judgement when it has a section headed "Reference:" (or a similar word) and a section headed
-"Answer:". Words and numbers are compared, and denials; the meaning is not. Pure functions of a text without imports
-from the package.
+"Answer:". Words and numbers are compared, and denials; the meaning is not. Pure functions of a text; it imports
+`extract`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+
+from aimlasync.simulator.model.extract import name_parts
 
 # A heading, then the text below it up to the next heading.
 _PART = r"(?:^|\n)[ \t]*\W{{0,3}}(?:{})\W{{0,3}}:[ \t]*(.*?)(?=\n[ \t]*\W{{0,3}}[a-z][\w ]{{2,30}}\W{{0,3}}:|\Z)"
@@ -23,7 +25,6 @@ _ANSWER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-_NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
 def _set(text: str) -> frozenset[str]:
@@ -104,19 +105,14 @@ def verdict(names: Sequence[str], text: str) -> str | None:
 @lru_cache(maxsize=1024)
 def is_good(name: str) -> bool:
     """Return whether a label or field of this name approves an answer."""
-    words = _name(name)
-    return bool(words & _GOOD) and not is_bad(name)
+    return not _GOOD.isdisjoint(name_parts(name)) and not is_bad(name)
 
 
 @lru_cache(maxsize=1024)
 def is_bad(name: str) -> bool:
     """Return whether a label or field of this name rejects an answer."""
-    words = _name(name)
-    return bool(words & _BAD) or ("not" in words and bool(words & _GOOD))
-
-
-def _name(name: str) -> set[str]:
-    return {word.lower() for word in _NAME_PART.findall(name)}
+    words = name_parts(name)
+    return not _BAD.isdisjoint(words) or ("not" in words and not _GOOD.isdisjoint(words))
 
 
 def _words(text: str) -> frozenset[str]:

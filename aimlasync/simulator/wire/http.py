@@ -83,9 +83,3 @@ def reset(request: web.BaseRequest) -> None:
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
-
-
-def close(request: web.BaseRequest) -> None:
-    """End the connection after the bytes that were written are sent."""
-    if request.transport is not None:
-        request.transport.close()
