@@ -97,7 +97,7 @@ class Server:
     @property
     def slower(self) -> float:
         """How many times as long each attempt of the batch takes now."""
-        return max(1.0, len(self.batched) / self.batch) ** self._power
+        return math.pow(max(1.0, len(self.batched) / self.batch), self._power)
 
 
 class Attempt:
