@@ -127,7 +127,11 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             # The end by another name, such as response.done.
             self._take(encode({**body, "type": end}), "message")
         elif piece.type:
-            self._says_something = True
+            if self.is_lines and not self._says_something:
+                # The whole answer of another API, such as Anthropic's, or the first of some events.
+                self._unsaid = data
+            else:
+                self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
         else:
             self._unsaid = data

@@ -395,6 +395,16 @@ async def test_a_completed_response_without_a_list_of_output_is_no_empty_answer(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_whole_answer_of_another_api_is_none_of_responses_and_is_asked_once(stream: bool) -> None:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "hi"}]}
+    async with raw_server(Script([json.dumps(message).encode()], content_type=JSON)) as server:
+        async with connect(server, retry=Retry(attempts=3, base=0.0)) as client:
+            with pytest.raises(APIResponseValidationError, match=r'no output, a list of items: {"type": "message"'):
+                await client.responses.create(model="m", input="hi", stream=stream)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_response_may_say_nothing_or_say_it_elsewhere(stream: bool) -> None:
     answers: list[dict[str, Any]] = [{"output": []}, {"output": None, "output_text": "hello"}]
     for said in (*answers, {"output": "x", "status": "incomplete"}):
