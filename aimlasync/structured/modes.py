@@ -31,7 +31,7 @@ _BEGINNING = ("system", "developer", "user")
 # What a refusal names when a server, or a model, does not have the way that was asked for.
 _NAMES: dict[str, re.Pattern[str]] = {
     "format": re.compile(
-        r"response.?format|json.?schema|json.?object|json.?mode|structured.?output|text\.format|output.?(format|config)"
+        r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|text\.format|output.?(format|config)"
         r"|guided|constrained|grammar|mime.?type",
         re.IGNORECASE,
     ),

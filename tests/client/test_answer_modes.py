@@ -210,6 +210,8 @@ REFUSALS = [
     (500, {"error": {"message": "response_format is not supported by the backend"}}),
     # Gemini, with tools beside the schema
     (400, {"error": {"message": "Function calling with a response mime type: 'application/json' is unsupported"}}),
+    # Gemini, whose endpoint translates the schema
+    (400, [{"error": {"message": "Unknown name \"$ref\" at 'generation_config.response_schema': Cannot find field"}}]),
     # TGI
     (422, {"error": "Input validation error: grammar is not supported", "error_type": "validation"}),
     (501, {"error": {"message": "json_schema: not implemented"}}),
