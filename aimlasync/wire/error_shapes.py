@@ -5,7 +5,7 @@ word counts, since gateways wrap what the server behind them said. Names are com
 hyphens. It has no I/O. It may import `wire.begun_json`, `wire.waits` and `wire.wait_sentences`.
 Sources: OpenAI, Azure, AI/ML API, ByteSpike, Gemini (a list of objects, google.rpc.Status), OpenRouter (`metadata`),
 Anthropic, Mistral, Groq, vLLM, FastAPI (`detail`), LiteLLM (the JSON of another server inside a message), NestJS,
-RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`).
+RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`), Apigee (`fault`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _MESSAGES = (
     "errormsg",
     "errormessage",
     "statusmsg",
+    "faultstring",
     "detail",
     "error",
     "errors",
@@ -122,7 +123,9 @@ def _layers(body: Any) -> list[tuple[_Layer, str]]:
             break
         # Of a list, every message is told (FastAPI, class-validator).
         told = _text(inside) if isinstance(inside, list) and len(inside) > 1 else ""
-        found.append((layer, told or next(filter(None, (_text(layer.get(name)) for name in _MESSAGES)), "")))
+        # FastChat says what is wrong where its answer would be.
+        names = (*_MESSAGES, "text") if layer.get("errorcode") else _MESSAGES
+        found.append((layer, told or next(filter(None, (_text(layer.get(name)) for name in names)), "")))
         inside = next((layer[name] for name in _INSIDE if _object(layer.get(name)) is not None), None)
     return found
 

@@ -69,6 +69,8 @@ async def test_nothing_behind_a_whole_answer_costs_it() -> None:
         {"detail": "it broke"},
         {"id": "c-7", "choices": None, "base_resp": {"status_code": 1000, "status_msg": "it broke"}},
         {"object": "chat.completion.chunk", "choices": [], "message": "it broke"},
+        {"text": "it broke", "error_code": 50001},
+        {"fault": {"faultstring": "it broke", "detail": {"errorcode": "policies.ratelimit.QuotaViolation"}}},
     ],
 )
 async def test_a_failure_by_any_name_is_one_with_the_mark_of_the_end_behind_it(failure: dict[str, Any]) -> None:
