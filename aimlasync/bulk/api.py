@@ -43,7 +43,7 @@ from aimlasync.bulk.output.elsewhere import written_to
 from aimlasync.bulk.output.export import check_columns, export
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.tables import check_format, is_journal_path
-from aimlasync.bulk.output.target import OverwriteError, Target, check_place, refuse_input
+from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -370,6 +370,7 @@ def _write(
             excel=excel,
             gold=rows.options.gold,
         )
-    except OverwriteError as error:
-        # It was checked before the first call, so the file was written while the job ran.
-        raise error.and_kept_in(rows.path) from None
+    except InputError as error:
+        # What can be known before the first call was checked there.
+        what = f"{error.what}; the answers are in {rows.path}, from which `aimlasync export` makes any table"
+        raise type(error)(error.name, what, line=error.line) from None

@@ -33,6 +33,7 @@ from aimlasync.bulk import (
     Shard,
     Summary,
     Task,
+    export,
     run,
 )
 from aimlasync.bulk.api import open_rows
@@ -648,6 +649,15 @@ async def test_a_dry_run_asks_about_a_few_rows_and_writes_no_table(client: Async
     assert (summary.output, summary.left, summary.totals.ok, table.exists()) == (None, 7, 2, False)
     whole = await run(client, lines(9), table)
     assert (whole.output, whole.left, table.exists()) == (str(table), 0, True)
+
+
+async def test_a_table_that_cannot_hold_an_answer_says_where_the_answers_are(tmp_path: Path) -> None:
+    out = tmp_path / "out.xlsx"
+    async with Simulator(answer=lambda _: Answer(text="long" * 10_000)) as simulator, client_of(simulator) as client:
+        with pytest.raises(InputError, match="a cell holds 32,767; write") as raised:
+            await run(client, lines(3), out)
+    assert f"the answers are in {out}.journal, from which `aimlasync export` makes any table" in str(raised.value)
+    assert export(f"{out}.journal", str(tmp_path / "out.csv")).ok == 3
 
 
 async def test_an_input_that_changes_meanwhile_is_told(client: AsyncClient, tmp_path: Path, out: Path) -> None:

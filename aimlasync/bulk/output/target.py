@@ -33,10 +33,6 @@ _THEIRS = "the output of another job, whose journal is {}.journal"
 class OverwriteError(InputError):
     """A file that would be lost: the job did not write it, or it was changed since; `overwrite` replaces it."""
 
-    def and_kept_in(self, journal: str) -> OverwriteError:
-        """Return the error with where the answers are, for a file that somebody wrote while the job ran."""
-        return OverwriteError(self.name, f"{self.what}; the answers are in {journal}")
-
 
 class Readable(Protocol):
     """Something that is read, and knows its files."""
