@@ -13,16 +13,15 @@ from __future__ import annotations
 import asyncio
 import copyreg
 import os
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self, TypedDict, Unpack
-from urllib.parse import urlsplit
 
 from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
 from aimlasync.config import of_kind
 from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.endpoints.environment import proxy_for
 from aimlasync.errors import AimlasyncError
 from aimlasync.event_loop import no_loop
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
@@ -190,19 +189,10 @@ def _library_client(base_url: str, http_client: Any) -> LibraryClient:
     # A read timeout of the SDK bounds a whole answer, and each gap of a stream; nothing bounds a whole stream.
     bounds = Bounds(total=None, idle=None)
     if http_client is None:
-        return LibraryClient(endpoints=[endpoint], timeout=bounds, proxy=_environment_proxy(base_url))
+        return LibraryClient(endpoints=[endpoint], timeout=bounds, proxy=proxy_for(base_url))
     from aimlasync.transport.over_httpx import HttpxTransport
 
     return LibraryClient(endpoints=[endpoint], timeout=bounds, transport=HttpxTransport(http_client))
-
-
-def _environment_proxy(base_url: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a server, as the SDK's own client does."""
-    parts, proxies = urlsplit(base_url), urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return found if "://" in found else f"http://{found}"
 
 
 _HttpxClient: Any = package_of_sdk().AsyncClient

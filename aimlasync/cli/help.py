@@ -38,7 +38,7 @@ _TOPICS: Mapping[str, tuple[str, str]] = {
     ),
     "server": (
         "Who is asked",
-        "model endpoint base_url key_env simulate no_simulate allow_http",
+        "model endpoint base_url key_env simulate no_simulate allow_http proxy",
     ),
 }
 """Topic -> its title, and its options by the names that the command has for them."""

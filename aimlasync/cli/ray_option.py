@@ -29,6 +29,8 @@ class RayCluster:
     ) -> None:
         if flags.max_usd is not None:
             raise WrongUseError("--max-usd is kept by one process, and --ray has many; use --max-tokens")
+        if server.where.proxy:
+            raise WrongUseError("--ray goes through no proxy; leave --proxy out")
         self._flags = flags
         self._server = server
         self._shared = shared

@@ -16,8 +16,9 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.cli.errors import KEY_ENV, WrongUseError
 from aimlasync.cli.options import with_options
 from aimlasync.endpoints.endpoint import default_endpoints
-from aimlasync.endpoints.environment import OPENAI, variable_with_key
+from aimlasync.endpoints.environment import OPENAI, proxy_for, variable_with_key
 from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
+from aimlasync.endpoints.urls import proxy_secrets
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.protocol import Quota
 from aimlasync.store import Cache, Store
@@ -36,6 +37,8 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the environment variable that holds its key."""
     simulate: bool = False
     allow_http: bool = False
+    proxy: bool = False
+    """Whether the proxy of the environment is used."""
 
 
 class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ where_options = with_options(
         ),
         click.option("--simulate", is_flag=True, help="Ask the built-in simulator: no key, no cost."),
         click.option("--allow-http", is_flag=True, help="Allow an unencrypted base URL beyond this machine."),
+        click.option("--proxy", is_flag=True, help="Use the proxy that HTTPS_PROXY names."),
     ],
     "where",
     Where,
@@ -117,21 +121,31 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
             raise WrongUseError("--simulate and --base-url name two servers; use one of them")
         if where.key_env is not None:
             raise WrongUseError("--simulate needs no key; leave --key-env out")
-        if where.allow_http:
-            raise WrongUseError("--simulate asks no other machine; leave --allow-http out")
+        if where.allow_http or where.proxy:
+            beyond = "--allow-http" if where.allow_http else "--proxy"
+            raise WrongUseError(f"--simulate asks no other machine; leave {beyond} out")
         return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
     if where.base_url is None and where.key_env is None and not has_key():
         raise no_key()
     try:
         endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http, key_variable=where.key_env)[0]
+        if where.proxy:
+            _check_proxy(endpoint.base_url)
     except (AimlasyncError, ValueError) as error:
         said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", KEY_ENV)
-        said = said.replace("api_key ", "the key ").replace("base_url", "the base URL")
+        said = said.replace("api_key ", "the key ").replace("base_url", "the base URL").replace("proxy=", "HTTPS_PROXY")
         raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
     server = Server(endpoint=endpoint, model=model or endpoint.provider.default_model, where=where)
     if needs_model:
         server.check_model()
     return server
+
+
+def _check_proxy(base_url: str) -> None:
+    """Raise WrongUseError where the environment names no proxy for a server, ValueError where that is no URL."""
+    if (proxy := proxy_for(base_url)) is None:
+        raise WrongUseError(f"--proxy: the environment names none for {base_url}; set HTTPS_PROXY")
+    proxy_secrets(proxy)
 
 
 @asynccontextmanager
@@ -161,4 +175,6 @@ async def open_client(
         if store is not None:
             cache = Cache(store, sampled=True, family=server.family)
             stack.push_async_callback(cache.close)
-        yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits, cache=cache))
+        proxy = proxy_for(endpoint.base_url) if server.where.proxy else None
+        client = AsyncClient(endpoints=[endpoint], limits=limits, cache=cache, proxy=proxy)
+        yield await stack.enter_async_context(client)

@@ -1,4 +1,4 @@
-"""What the environment says of servers: whose keys and URLs it has, and to which hosts a key of it may be sent.
+"""What the environment says of servers: whose keys and URLs it has, to which hosts a key of it may be sent, and how.
 
 A vendor's key from the environment is sent to that vendor's hosts and to loopback; any other host gets only a key that
 the user passed. OpenAI's key and ids are read last, and are sent to OPENAI_BASE_URL, else to api.openai.com. It may
@@ -101,3 +101,14 @@ def where_it_goes(vendor: Provider, variable: str) -> str:
 def openai_ids() -> dict[str, str]:
     """Return the headers for the organization and the project that the environment names."""
     return {header: value for name, header in _OPENAI_IDS.items() if (value := os.environ.get(name, "").strip())}
+
+
+def proxy_for(base_url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a server, as the SDK's own client does."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts, proxies = urlsplit(base_url), getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or proxy_bypass(parts.netloc):
+        return None
+    return found if "://" in found else f"http://{found}"

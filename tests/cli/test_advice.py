@@ -270,9 +270,32 @@ def test_what_a_simulator_prints_leads_a_shell_to_it(name: str) -> None:
     assert "Simulated answer" in done.stdout
 
 
+def test_the_proxy_of_the_environment_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:s3cret@127.0.0.1:1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    ask = ["chat", "hi", "--model", "m", "--allow-http", "--key-env", "OPENAI_API_KEY", "--base-url"]
+    without = run(*ask, "http://model.invalid/v1")
+    assert without.exit_code == 1
+    assert "HTTP_PROXY of the environment is not used: add --proxy to use it" in without.stderr
+    through = run(*ask, "http://model.invalid/v1", "--proxy")
+    assert through.exit_code == 1
+    assert "could not connect to the proxy 127.0.0.1:1, which is the way to model.invalid" in through.stderr
+    assert "s3cret" not in without.stderr + through.stderr
+    monkeypatch.setenv("no_proxy", "model.invalid")
+    unnamed = run(*ask, "http://model.invalid/v1", "--proxy")
+    assert (unnamed.exit_code, unnamed.stderr) == (
+        2,
+        "aimlasync: --proxy: the environment names none for http://model.invalid/v1; set HTTPS_PROXY\n",
+    )
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    assert "HTTPS_PROXY must be an http(s) URL" in run(*ask, "http://model.invalid/v1", "--proxy").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("classify --labels a,b --proxy", "--simulate asks no other machine; leave --proxy out"),
         ("classify --labels a,b --canary 3", "--canary is the sample of a --dry-run; add that, or leave it out"),
         ("classify --labels a,b --allow-http", "--simulate asks no other machine; leave --allow-http out"),
         ("classify --labels a,b --overwrite", "--overwrite goes with a journal"),
