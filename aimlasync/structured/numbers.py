@@ -1,6 +1,6 @@
 """Decodes JSON that a model wrote: 5.0 and 1e3 are integers where an integer is wanted, as JSON Schema says.
 
-It has no I/O and imports nothing of this library. Source: JSON Schema 2020-12, core, section 4.2.3.
+It has no I/O. It may import `wire.json_text`. Source: JSON Schema 2020-12, core, section 4.2.3.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+
+from aimlasync.wire.json_text import shallow
 
 TOO_DEEP = "JSON is nested too deep"
 
@@ -27,19 +29,20 @@ class WholeNumbers:
 
     def decode(self, text: str | bytes, /) -> Any:
         """Return the value. Raises msgspec.DecodeError for what is no JSON, its ValidationError for another type."""
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        if shallow(raw) is not raw:
+            # As a model writes it that repeats itself without end.
+            raise msgspec.DecodeError(TOO_DEEP)
         try:
             return self._strict.decode(text)
         except msgspec.ValidationError as error:
             refused = error
-        except RecursionError:
-            # As a model writes it that repeats itself without end.
-            raise msgspec.DecodeError(TOO_DEEP) from None
         try:
             return msgspec.convert(_any(text), self._type, str_keys=True)
         except msgspec.ValidationError as error:
             # What is wrong besides.
             refused = error
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             pass
         raise refused
 

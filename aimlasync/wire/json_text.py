@@ -58,6 +58,37 @@ def without_halves(text: str) -> str:
     return _HALF.sub("\ufffd", text)
 
 
+DEEPEST = 200
+"""Levels of lists and objects that are read: what works on a value may be recursive, and no server means so many."""
+
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]++|[\]}]++', re.DOTALL)
+
+
+def shallow(raw: bytes) -> bytes:
+    """Return JSON with null for what is nested in more than DEEPEST levels; JSON that was cut there remains invalid.
+
+    How many levels msgspec reads depends on the interpreter: some hundred, or thousands.
+    """
+    # How many brackets there are, by what is left without them: `count` looks at each byte and takes six times as long.
+    if len(raw) - len(raw.replace(b"[", b"").replace(b"{", b"")) <= DEEPEST:
+        return raw
+    pieces: list[bytes] = []
+    at = level = 0
+    for found in _BRACKETS.finditer(raw):
+        run = found[0]
+        if run[0] in b"[{":
+            if level <= DEEPEST < level + len(run):
+                pieces.append(raw[at : found.start() + DEEPEST - level])
+                at = len(raw)
+            level += len(run)
+        elif run[0] in b"]}":
+            if level - len(run) <= DEEPEST < level:
+                pieces.append(b"null")
+                at = found.start() + level - DEEPEST
+            level -= len(run)
+    return b"".join((*pieces, raw[at:])) if pieces else raw
+
+
 def plain(raw: bytes) -> Any:
     """Read JSON, including the invalid JSON that servers send.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
 
-from aimlasync.wire.json_text import plain, plain_value
+from aimlasync.wire.json_text import plain, plain_value, shallow
 from aimlasync.wire.pydantic_names import PydanticNames
 
 
@@ -77,7 +77,7 @@ class Unknown(PydanticNames):
 
     def __getattr__(self, name: str) -> Any:
         if name == "_object":
-            self._object = Object(plain(self.raw))
+            self._object = Object(plain(shallow(self.raw)))
             return self._object
         if name in Unknown.__slots__:
             # A copy that is being made has no bytes yet.

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from aimlasync.wire.json_text import encode, plain
+from aimlasync.wire.json_text import encode, plain, shallow
 from aimlasync.wire.objects import AnyJson, Object, Unknown, json_hook, open_up
 from aimlasync.wire.undeclared import fitted
 
@@ -55,8 +55,10 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[S], target: type[S]) -> S:
 def read(raw: bytes, wanted: Any, kinds: Mapping[str, type[Placed]] | None = None) -> Any:
     """Read a JSON object as `wanted`: a struct, or a union of the structs `kinds` told apart by a tag.
 
-    Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for JSON that is no object.
+    What is nested too deep is null. Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for what is no
+    object.
     """
+    raw = shallow(raw)
     value = plain(raw)
     if not isinstance(value, dict):
         raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}")

@@ -85,7 +85,7 @@ def test_labels_of_a_file_have_meanings(tmp_path: Path, name: str, text: str, la
     ("name", "text", "said"),
     [
         ("l.json", "{", "not JSON"),
-        ("l.json", "[" * 5000, "not JSON .nested more than 100 levels deep"),
+        ("l.json", "[" * 5000 + "]" * 5000, "not JSON .nested more than 100 levels deep"),
         ("l.json", '{"a": 1}', "neither an object"),
         ("l.json", '["a", "a"]', "'a' is in .* twice"),
         ("l.json", "[]", "no labels"),

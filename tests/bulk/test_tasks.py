@@ -371,7 +371,7 @@ def test_a_schema_of_a_file_is_closed_and_all_of_it_required(schema: str) -> Non
     ("text", "said"),
     [
         ("", "not JSON"),
-        ('{"type": ' + "[" * 5000, "not JSON .nested more than 100 levels deep"),
+        ('{"type": ' + "[" * 5000 + "]" * 5000 + "}", "not JSON .nested more than 100 levels deep"),
         ("[]", "not the schema of an object"),
         ('{"type": "string"}', "not the schema of an object"),
         ('{"type": "object", "properties": {}}', "not the schema of an object"),

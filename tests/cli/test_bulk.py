@@ -526,7 +526,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
         ('{"city":"a"}\n', ["--prompt", "{city"], "a lone { in the prompt"),
         ('{"city":"a"}\n', [*ASK, "--params", "{"], "--params: not JSON"),
         ('{"city":"a"}\n', [*ASK, "--params", "[" * 200 + "]" * 200], "not JSON (nested more than 100 levels deep)"),
-        ('{"city":"a"}\n', [*ASK, "--params", "[" * 5000], "not JSON (nested more than 100 levels deep)"),
+        ('{"city":"a"}\n', [*ASK, "--params", "[" * 5000 + "]" * 5000], "not JSON (nested more than 100 levels deep)"),
         ('{"city":"a"}\n', [*ASK, "--params", "[]"], "--params: not a JSON object"),
         ('{"city":"a"}\n', [*ASK, "--schema", "none.json"], "none.json: No such file"),
         ('{"city":"a"}\n', [*ASK, "--schema", "no_module_here:Type"], "no_module_here: cannot be imported"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -602,13 +602,44 @@ def test_a_reply_has_the_info_of_its_call_and_an_empty_one_without_a_call() -> N
     assert pickle.loads(pickle.dumps(reply)).info == info
 
 
-@pytest.mark.parametrize("levels", [1, 40, 450, 900])
+@pytest.mark.parametrize("levels", [1, 40, 190])
 def test_lists_within_lists_are_read_however_deep(levels: int) -> None:
     deep = "[" * levels + '{"a":{"b":1}}' + "]" * levels
     reply: Any = decode_completion(f'{{"choices":[],"more":{deep}}}'.encode())
+    assert json.loads(reply.to_json())["more"] == json.loads(deep)
     found = reply.more
     for _ in range(levels):
         (found,) = found
     assert found["a"]["b"] == 1
     if levels <= 40:
         assert found.a.b == 1
+
+
+@pytest.mark.parametrize("levels", [210, 450, 900, 5000, 200_000])
+@pytest.mark.parametrize(
+    ("begin", "end"), [("[", "]"), ('{"a":[', "]}"), ('{"a":', "}")], ids=["lists", "both", "objects"]
+)
+@pytest.mark.parametrize("decode", [decode_completion, decode_response, decode_chunk, decode_event])
+def test_what_is_nested_deeper_is_null_whatever_the_interpreter_reads(
+    decode: Callable[[bytes], Any], begin: str, end: str, levels: int
+) -> None:
+    # `to_dict` and the assemblers of streams raised a RecursionError; Python 3.12 reads some thousand levels.
+    run = '"type":"response.completed","response":{"output":[]},' if decode is decode_event else ""
+    text = f'{{{run}"choices":[],"more":{begin * levels}1{end * levels},"output":[],"last":[1]}}'
+    made = decode(text.encode())
+    said = json.loads(made.to_json())
+    assert (made.last, said["last"]) == ([1], [1])
+    assert (
+        set(msgspec.json.encode(made.more))
+        == set(msgspec.json.encode(said["more"]))
+        == set(f"{begin}null{end}".encode())
+    )
+    for cut in (text[: len(text) // 2], text[:-1]):
+        with pytest.raises(msgspec.DecodeError):
+            decode(cut.encode())
+
+
+def test_brackets_in_texts_are_no_levels() -> None:
+    text = "[" * 500 + '\\" ' + "{" * 500
+    reply: Any = decode_completion(json.dumps({"choices": [], "more": {text: [text, "\\"]}}).encode())
+    assert reply.more[text] == [text, "\\"]
