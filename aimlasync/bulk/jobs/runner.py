@@ -94,7 +94,9 @@ class LocalRunner:
             if error is not None and error.retryable and result.reply is None and client.is_drained:
                 # The job has stopped, and the row was not sent again: it is left to the next run.
                 return
-            fatal = rules.check(error, row.number, is_shared=result.shared_with is not None)
+            fatal = None
+            if error is not None or not rules.is_calm:
+                fatal = rules.check(error, row.number, is_shared=result.shared_with is not None)
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)

@@ -77,8 +77,8 @@ class StopRules:
         """Whether any row was ever answered, so that the request itself is right."""
         self._alike = alike
         self._probes = probes
-        # Whether any row failed since the last one that was answered.
-        self._has_failed = False
+        self.is_calm = succeeded
+        """Whether the last row was answered, so that another answer tells nothing new."""
         self._refused = 0
         # Refusals of what is in the row.
         self._unfit = 0
@@ -107,13 +107,12 @@ class StopRules:
         With `is_shared` an identical row has met the same error, by the same call, which counts once.
         """
         if error is None:
-            if self._has_failed or not self.succeeded:
-                self.succeeded = True
-                self._refused = self._unfit = self._unreached = 0
-                self.doubt = self._awaited = None
-                self._has_failed = self.is_waiting = False
+            self.succeeded = self.is_calm = True
+            self._refused = self._unfit = self._unreached = 0
+            self.doubt = self._awaited = None
+            self.is_waiting = False
             return None
-        self._has_failed = True
+        self.is_calm = False
         if not is_shared:
             self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
         if isinstance(error, _ALWAYS) or is_unpaid(error) or is_to_come_back(error):
