@@ -19,7 +19,7 @@ from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.plain_stores import plainly_stored
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire
-from aimlasync.wire.objects import json_hook
+from aimlasync.wire.objects import shallow_hook
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
 
@@ -375,7 +375,7 @@ class ChatCompletion(Reply):
             choice.settle()
 
 
-_completion = msgspec.json.Decoder(ChatCompletion, dec_hook=json_hook)
+_completion = msgspec.json.Decoder(ChatCompletion, dec_hook=shallow_hook)
 
 
 def decode_completion(raw: bytes) -> ChatCompletion:

@@ -129,3 +129,19 @@ else:
 def json_hook(_: type, value: Any) -> Any:
     """Return the value of a field of type `Json`, for the `dec_hook` of msgspec."""
     return Object(value) if type(value) is dict else open_up(value)
+
+
+# Levels of a value in a field of type `Json` that a decoder takes which refuses what is odd.
+_MAX_LEVELS = 100
+
+
+def shallow_hook(kind: type, value: Any) -> Any:
+    """Do what `json_hook` does. Raises ValueError for more than a hundred levels: what is so deep is not exact."""
+    if type(value) in (dict, list) and _is_deep(value, _MAX_LEVELS):
+        raise ValueError("nested too deep")
+    return json_hook(kind, value)
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    inner = value.values() if type(value) is dict else value
+    return not levels or any(_is_deep(each, levels - 1) for each in inner if type(each) in (dict, list))

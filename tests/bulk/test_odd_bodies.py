@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import inspect
 
 from aimlasync import AsyncClient, Price
 from aimlasync.bulk import Caps, Options, PromptTask, Request, Result, export, run
-from aimlasync.bulk.journal.convert import json_line
+from aimlasync.bulk.journal.convert import json_line, record_of
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.tasks.answer_schema import form_of_schema
-from aimlasync.chat.types import decode_completion
+from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.errors import APIResponseValidationError
 from aimlasync.info import Info
 from aimlasync.simulator import Answer, SimRequest, Simulator
@@ -114,3 +116,38 @@ def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:
         found = json.loads(cut)
         assert (found["text"], found["then"]) == ("[[", 1)
         assert len(cut) < 200
+
+
+@pytest.mark.parametrize("name", ["cost_details", "cost"])
+def test_a_completion_that_is_exact_is_not_deep(name: str) -> None:
+    choice = '{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}'
+    for levels, is_exact in ((90, True), (150, False), (750, False)):
+        body = f'{{"choices":[{choice}],"usage":{{"prompt_tokens":1,"{name}":{{"a":{deep(levels)}}}}}}}'.encode()
+        reply = decode_completion(body)
+        assert (reply.is_exact, reply.text) == (is_exact, "yes")
+        found = getattr(reply.usage, name)["a"]
+        assert found == json.loads(deep(levels))
+        record = record_of(Result(Request(custom_id="a", api="chat", body={}), reply=reply))
+        assert record.response is not None
+        written = json.loads(bytes(record.response.body))["usage"][name]
+        assert (written == {"a": found}) is (levels <= 150)
+
+
+def test_a_completion_has_no_field_of_any_json_but_those_that_its_decoder_looks_into() -> None:
+    seen: set[type] = set()
+
+    def look(kind: Any, above: frozenset[type]) -> None:
+        assert not isinstance(kind, (inspect.AnyType, inspect.RawType, inspect.DictType))
+        if isinstance(kind, inspect.UnionType):
+            for each in kind.types:
+                look(each, above)
+        elif isinstance(kind, inspect.ListType):
+            look(kind.item_type, above)
+        elif isinstance(kind, inspect.StructType):
+            assert kind.cls not in above
+            seen.add(kind.cls)
+            for field in kind.fields:
+                look(field.type, above | {kind.cls})
+
+    look(inspect.type_info(ChatCompletion), frozenset())
+    assert len(seen) > 10

@@ -26,6 +26,7 @@ from aimlasync.bulk.journal.record import (
 )
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Answer, Read, Result, reply_of
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
@@ -84,7 +85,8 @@ def record_of(result: Result) -> Record:
         if type(raw) is bytes:
             # A decoder has taken all of it. The rest is for an error in the place of an answer.
             is_plain = status == 200 and reply.error is None and reply.object != "error"
-            body = Raw(_readable(raw))
+            # The only fields of a completion that could be deep are held to a hundred levels by its decoder.
+            body = Raw(on_one_line(raw) if type(reply) is ChatCompletion else _readable(raw))
         else:
             raw = reply.raw
             body = json_line(raw) if raw else Raw(_encode(reply.to_dict()))
@@ -203,7 +205,7 @@ def json_line(raw: bytes) -> Raw:
 def _readable(raw: bytes) -> bytes:
     """Return JSON on one line, and null for what is nested so deep that a later reader might have no stack left."""
     # How many brackets there are, by what is left without them: `count` looks at each byte and takes six times as long.
-    if 2 * len(raw) - len(raw.replace(b"[", b"")) - len(raw.replace(b"{", b"")) > _SPARE:
+    if len(raw) - len(raw.replace(b"[", b"").replace(b"{", b"")) > _SPARE:
         try:
             _skim(_OPEN + raw + _CLOSE)
         except RecursionError:
