@@ -40,9 +40,7 @@ async def test_what_a_server_adds_may_be_as_deep_as_it_likes(tmp_path: Path) -> 
         async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
             first = await run(client, rows, out, task=task)
             assert first.is_complete
-            assert first.totals.ok >= 20
-            # It is a failure where the reply itself cannot be read.
-            assert {*first.totals.failures} <= {"APIResponseValidationError"}
+            assert first.totals.ok == len(rows)
             asked = len(simulator.ledger)
             second = await run(client, rows, out, task=task, options=Options(keep_failed=True))
             assert (second.totals.ok, len(simulator.ledger)) == (first.totals.ok, asked)
@@ -115,7 +113,7 @@ def test_a_body_is_cut_only_where_it_is_deep_and_not_where_it_is_long() -> None:
         cut = bytes(json_line(f'{{"text":"[[","more":{deep(levels)},"then":1}}'.encode()))
         found = json.loads(cut)
         assert (found["text"], found["then"]) == ("[[", 1)
-        assert len(cut) < 200
+        assert len(cut) < 500
 
 
 @pytest.mark.parametrize("name", ["cost_details", "cost"])
@@ -126,11 +124,11 @@ def test_a_completion_that_is_exact_is_not_deep(name: str) -> None:
         reply = decode_completion(body)
         assert (reply.is_exact, reply.text) == (is_exact, "yes")
         found = getattr(reply.usage, name)["a"]
-        assert found == json.loads(deep(levels))
+        assert (found == json.loads(deep(levels))) is (levels <= 150)
         record = record_of(Result(Request(custom_id="a", api="chat", body={}), reply=reply))
         assert record.response is not None
         written = json.loads(bytes(record.response.body))["usage"][name]
-        assert (written == {"a": found}) is (levels <= 150)
+        assert written == {"a": found}
 
 
 def test_a_completion_has_no_field_of_any_json_but_those_that_its_decoder_looks_into() -> None:

@@ -7,7 +7,6 @@ Pure but for the time of the record. The body of a response is the server's own 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -30,16 +29,12 @@ from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
-from aimlasync.wire.begun_json import read_begun
+from aimlasync.wire.json_text import shallow
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(Raw).decode
 
 _NO_INFO = Info()
-
-# Levels of nesting that a reader must be able to do without. Whether it could is tried within as many brackets.
-_SPARE = 300
-_OPEN, _CLOSE = b"[" * _SPARE, b"]" * _SPARE
 
 
 def record_of(result: Result) -> Record:
@@ -86,7 +81,7 @@ def record_of(result: Result) -> Record:
             # A decoder has taken all of it. The rest is for an error in the place of an answer.
             is_plain = status == 200 and reply.error is None and reply.object != "error"
             # The only fields of a completion that could be deep are held to a hundred levels by its decoder.
-            body = Raw(on_one_line(raw) if type(reply) is ChatCompletion else _readable(raw))
+            body = Raw(on_one_line(raw if type(reply) is ChatCompletion else shallow(raw)))
         else:
             raw = reply.raw
             body = json_line(raw) if raw else Raw(_encode(reply.to_dict()))
@@ -192,22 +187,11 @@ def error_of(
 
 
 def json_line(raw: bytes) -> Raw:
-    """Return a body as JSON on one line: as it came, where it is that."""
-    with suppress(RecursionError):
-        try:
-            _skim(raw)
-        except msgspec.DecodeError:
-            # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
-            return Raw(_encode(plain(raw)))
-    return Raw(_readable(raw))
-
-
-def _readable(raw: bytes) -> bytes:
-    """Return JSON on one line, and null for what is nested so deep that a later reader might have no stack left."""
-    # How many brackets there are, by what is left without them: `count` looks at each byte and takes six times as long.
-    if len(raw) - len(raw.replace(b"[", b"").replace(b"{", b"")) > _SPARE:
-        try:
-            _skim(_OPEN + raw + _CLOSE)
-        except RecursionError:
-            raw = _encode(read_begun(raw.decode("utf-8", "replace")))
-    return on_one_line(raw)
+    """Return a body as JSON on one line: as it came, where it is that, but for null where it is nested too deep."""
+    raw = shallow(raw)
+    try:
+        _skim(raw)
+    except msgspec.DecodeError:
+        # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
+        return Raw(_encode(plain(raw)))
+    return Raw(on_one_line(raw))
