@@ -42,7 +42,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         self._decode = response_events.decode_event
-        # The events, by their addresses, that say a text as a whole of which no piece came, for who reads text alone.
+        # The events, by their addresses, that say a text as a whole of which no piece came, or a piece by another name,
+        # for who reads text alone.
         self._late: dict[int, tuple[ResponseStreamEvent, str]] = {}
         asked = attempt.call.body
         # One that is stored may be the rest of what was read before.
@@ -133,9 +134,19 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             else:
                 self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
+            self._add_by_other_name(piece, body)
         else:
             self._unsaid = data
             self._after(data)
+
+    def _add_by_other_name(self, piece: Unknown, body: dict[str, Any]) -> None:
+        """Let a piece of a text be one, also where its event is not named as OpenAI's; the reader has it as it came."""
+        kind, delta = _PIECES.get(piece.type), body.get("delta")
+        text = delta.get("text") if isinstance(delta, dict) else delta
+        if kind is not None and isinstance(text, str) and text:
+            self._assembler.add(response_events.decode_event(encode({**body, "type": kind, "delta": text})))
+            if kind == _TEXT:
+                self._late[id(piece)] = cast(ResponseStreamEvent, piece), text
 
     def _after(self, data: bytes) -> None:
         try:
@@ -190,6 +201,14 @@ _tail = msgspec.json.Decoder(_Tail)
 _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))
+_TEXT = "response.output_text.delta"
+# What the pieces of texts were named before, and are by OpenRouter and others.
+_PIECES = {
+    "response.content_part.delta": _TEXT,
+    "response.text.delta": _TEXT,
+    "response.reasoning.delta": "response.reasoning_text.delta",
+    "response.reasoning_summary.delta": "response.reasoning_summary_text.delta",
+}
 _TERMINAL = frozenset(response_events.TERMINAL)
 _BEGUN = (
     response_events.ResponseCreatedEvent,

@@ -64,6 +64,38 @@ async def test_the_name_of_an_event_is_its_type_where_its_data_has_none() -> Non
         assert (await stream.collect()).output_text == "hello"
 
 
+@pytest.mark.parametrize("is_part", [False, True], ids=["text", "part"])
+@pytest.mark.parametrize("kind", ["response.content_part.delta", "response.text.delta"])
+async def test_pieces_of_a_text_by_another_name_are_its_text_as_they_come(kind: str, is_part: bool) -> None:
+    # OpenRouter's documentation; some servers have a part of a content in each.
+    said = [{"type": "output_text", "text": text} if is_part else text for text in ("hel", "lo")]
+    begun = [CREATED, *(event(kind, item_id="m", output_index=0, content_index=0, delta=delta) for delta in said)]
+    end = event(ENDED, response={"id": "r", "status": "completed", "output": []})
+    async with raw_server(*[Script([*begun, end])] * 2, Script(begun)) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece async for piece in stream.text] == ["hel", "lo"]
+        assert (await stream.collect()).output_text == "hello"
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece.to_dict().get("delta") async for piece in stream if piece.type == kind] == said
+        with pytest.raises(TruncatedStreamError) as caught:
+            await (await client.responses.create(model="m", input="hi", stream=True)).collect()
+        assert caught.value.partial.output_text == "hello"
+
+
+@pytest.mark.parametrize("kind", ["reasoning", "reasoning_summary"])
+async def test_pieces_of_reasoning_by_another_name_are_in_the_response(kind: str) -> None:
+    pieces = [event(f"response.{kind}.delta", output_index=0, delta={"text": text}) for text in ("so", " on")]
+    end = event(ENDED, response={"id": "r", "status": "completed", "output": []})
+    text = event("response.output_text.delta", output_index=1, delta="hello")
+    async with raw_server(Script([CREATED, *pieces, text, end])) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece async for piece in stream.text] == ["hello"]
+        thought, said = (await stream.collect()).to_dict()["output"]
+        assert (thought["type"], said["type"]) == ("reasoning", "message")
+        parts = thought["summary"] if kind == "reasoning_summary" else thought["content"]
+        assert [part["text"] for part in parts] == ["so on"]
+
+
 @pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed", "in_progress"])
 async def test_an_end_of_a_response_by_another_name_is_one_by_its_status(status: str) -> None:
     begun = [CREATED, event("response.output_text.delta", output_index=0, delta="hello")]
