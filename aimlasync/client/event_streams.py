@@ -74,7 +74,8 @@ class CompletionEvents(Events[ChatCompletion]):
 
     chunk: chunk, snapshot. content.delta: delta, snapshot, parsed (what can be read of JSON so far). content.done:
     content, parsed. refusal.delta: delta, snapshot. refusal.done: refusal. tool_calls.function.arguments.delta: name,
-    index, arguments, arguments_delta, parsed_arguments; the first one of a call may have no arguments yet.
+    index, arguments, arguments_delta, parsed_arguments; the first one of a call may have no arguments yet. The index
+    counts the calls as they begin, also where the server's own is missing or that of another call.
     tool_calls.function.arguments.done: the same but the delta.
     logprobs.content.delta and logprobs.refusal.delta: content or refusal, snapshot; .done without snapshot.
     The iteration raises what a stream's does and, where a type was asked for or a tool is strict, what `parse` raises.
