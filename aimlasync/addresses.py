@@ -21,8 +21,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _LINK = re.compile(r"(?:(?<=::)|\A)[a-z][a-z0-9+.-]+(?=::|://)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk that is full."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that is full, or of a file that may grow no further."""
 
 # Of one object store.
 _CONNECTIONS = 64

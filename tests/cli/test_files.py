@@ -25,10 +25,7 @@ from tests.support.commands import last_line, lines, run, table, write
 
 CLASSIFY = ("--labels", "billing,support", "--simulate")
 QUIET = ("--simulate", "--progress", "none")
-NO_ROOM = (
-    f"{tempfile.gettempdir()}: {os.strerror(errno.ENOSPC)} for temporary files; make room there, or set TMPDIR to "
-    "another directory"
-)
+NO_ROOM = f"{tempfile.gettempdir()}: {{}} for temporary files; make room there, or set TMPDIR to another directory"
 
 
 @pytest.fixture(autouse=True)
@@ -226,20 +223,23 @@ def test_pictures_are_classified_by_their_paths() -> None:
     assert "no column 'picture' for --image; there are: file" in last_line(refused)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("command", [["rows.csv", "-o", "out.xlsx"], ["rows.xlsx", "-o", "out.jsonl"], ["-"]])
-def test_a_full_directory_of_temporary_files_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_directory_of_temporary_files_is_named(
+    command: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("rows.csv", "text\nHi\n")
     if command[0] == "rows.xlsx":
         assert run("bulk", "rows.csv", "--prompt", "{text}", *QUIET, "-o", "rows.xlsx").exit_code == 0
 
     def full() -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     asked = ("bulk", command[0], "--prompt", "{text}", *QUIET, *(command[1:] or ("-o", "out.jsonl")))
     result = run(*asked, stdin="text\nHi\n")
     assert result.exit_code == 1
-    assert last_line(result) == f"aimlasync: {NO_ROOM}"
+    assert last_line(result) == f"aimlasync: {NO_ROOM.format(os.strerror(code))}"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="fills a disk with it")
@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b"))  # noqa: SIM115
     for words, rows in ((("-", "-o", "out.jsonl"), "text\nHi\n"), (("rows.xlsx", "-o", "out.jsonl"), "")):
         result = run("bulk", *words, *asked[2:], stdin=rows)
-        assert (result.exit_code, last_line(result)) == (1, f"aimlasync: {NO_ROOM}")
+        assert (result.exit_code, last_line(result)) == (1, f"aimlasync: {NO_ROOM.format(os.strerror(errno.ENOSPC))}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
