@@ -183,9 +183,8 @@ class Call(Bounded, eq=False):
         lane.used_at = at
         return Attempt(lane, loop, at, beside, admission, call=self, target=target, info=info, reservation=reservation)
 
-    def too_late(self, error: AimlasyncError | None) -> APITimeoutError:
-        """Return the error of a deadline that has passed; `error` is that of the last attempt."""
-        before = f"; before that: {error.message}" if error is not None else ""
+    def too_late(self, before: str) -> APITimeoutError:
+        """Return the error of a deadline that has passed; `before` says how the last attempt failed."""
         waited = f", waiting for {self.waits_for}" if self.waits_for is not None else ""
         said = f"the call took longer than {self.bound} s{waited}{before}"
         return APITimeoutError(said, phase="total", info=self.info)
@@ -255,10 +254,14 @@ class Attempt(Permit, eq=False, kw_only=True):
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
-        now = self.loop.time()
+        call, now = self.call, self.loop.time()
         self.lane.answered(now, now - self.sent_at)
-        if self.call.hedging is not None:
-            self.call.hedging.took(self.call.kind, now - self.sent_at)
+        if (paid := call.paid) is not None:
+            # Others may wait for its end, and a reader may take an hour.
+            call.paid = None
+            paid.ended(True)
+        if call.hedging is not None:
+            call.hedging.took(call.kind, now - self.sent_at)
 
     def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
         """The last byte is in: learn, settle, give the permit back. The answer states `cost` beside its usage."""

@@ -277,6 +277,7 @@ class Pipeline:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
         info, balancer = call.info, self.balancer
         error: AimlasyncError | None = None
+        before = ""
         deadlines, deadline = self.deadlines, call.deadline
         if deadline is not None:
             deadlines.start(call, deadline)
@@ -316,16 +317,21 @@ class Pipeline:
                         ended(attempt, left)
                         raise
                 except AimlasyncError as failed:
-                    error = failed
+                    # Its frames tell the caller nothing, and hold the body, which may echo the key. This frame is one
+                    # of them: with them, what was sent and who asked would stay until the collector comes.
+                    error, before = failed.with_traceback(None), f"; before that: {failed.message}"
                 # What would be tried again is told that its client is closed, and else why it failed.
                 is_last = not error.retryable or info.attempts >= call.retry.attempts
                 if call.waits.is_drained or (is_last and self.is_closed):
-                    raise error.with_traceback(None)
+                    raise error
                 # Loaded with the first failure.
                 from aimlasync.client.retries import next_attempt
 
                 with call.waits, self._waits:
-                    attempt = await next_attempt(call, attempt, error, balancer, loop)
+                    further = await next_attempt(call, attempt, error, balancer, loop)
+                if further is None:
+                    raise error
+                attempt = further
         except asyncio.CancelledError:
             if not deadlines.stop(call):
                 raise
@@ -335,9 +341,10 @@ class Pipeline:
             if call.reservation is not None:
                 # Of an attempt that was not made.
                 call.release()
+            error = None
         info.timing.total = self._clock() - call.started
         # Outside the `except`, so that nothing is chained to it.
-        raise call.too_late(error)
+        raise call.too_late(before)
 
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""

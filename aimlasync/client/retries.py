@@ -29,19 +29,24 @@ _SHORTEST = 0.001
 
 async def next_attempt(
     call: Call, failed: Attempt, error: AimlasyncError, balancer: Balancer, loop: asyncio.AbstractEventLoop
-) -> Attempt:
-    """Wait as long as the policy says, and for a permit; raise `error` where there will be no other attempt."""
+) -> Attempt | None:
+    """Wait as long as the policy says, and for a permit; return None where there will be no other attempt.
+
+    Raises what `Balancer.admit` raises; `error` is the caller's to raise.
+    """
+    attempt = None
     try:
-        await _before_retry(call, failed, error, loop)
-        return await balancer.admit(call)
-    except BaseException:
-        if (paid := call.paid) is not None:
+        if await _goes_on(call, failed, error, loop):
+            attempt = await balancer.admit(call)
+    finally:
+        if attempt is None and (paid := call.paid) is not None:
             call.paid = None
             paid.unsent()
-        raise
+    return attempt
 
 
-async def _before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
+async def _goes_on(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait as long as the policy says, and return whether another attempt may be made and paid."""
     upstream, now = attempt.target.upstream, loop.time()
     name, why = upstream.endpoint.name, in_one_line(error)
     call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.sent_at, why=why),)
@@ -55,14 +60,14 @@ async def _before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loo
             call.info.steps += (Step(kind="backoff", endpoint=name, seconds=slept, why=why),)
     if not may_retry:
         call.info.timing.total = loop.time() - call.started
-        # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
-        raise error.with_traceback(None)
+        return False
     if call.budget is not None and call.reservation is None:
         try:
             call.reservation = await reserve(call, call.budget)
         except BudgetExceededError as short:
             error.explain(f"it is not tried again: {short.message}")
-            raise error.with_traceback(None) from None
+            return False
+    return True
 
 
 async def reserve(call: Call, budget: Budget) -> Reservation | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -22,6 +25,29 @@ from tests.support.virtual import run
 ANSWER = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": {"total_tokens": 2}}'
 
 
+EVENT = b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
+
+
+class _Begun:
+    """A response that has begun and says nothing more, until it is aborted."""
+
+    status = 200
+    headers = Headers({"content-type": "text/event-stream"})
+
+    def __init__(self) -> None:
+        self.pieces = [EVENT]
+        self.is_aborted = asyncio.Event()
+
+    async def read_some(self) -> bytes:
+        if not self.pieces:
+            await self.is_aborted.wait()
+            raise APIConnectionError("aborted")
+        return self.pieces.pop()
+
+    def abort(self) -> None:
+        self.is_aborted.set()
+
+
 class _Response:
     status = 200
     headers = Headers({"content-type": "application/json"})
@@ -33,15 +59,24 @@ class Failing:
     def __init__(self, fails: Callable[[str], bool]) -> None:
         self.fails = fails
         self.asked: list[str] = []
+        self.raised: list[ref[APIConnectionError]] = []
 
-    async def send(self, method: str, url: str, *_: Any, **__: Any) -> RawReply:
+    async def send(self, method: str, url: str, headers: Any, own: Any, body: Any, **__: Any) -> RawReply:
         host = url.split("/")[2]
         self.asked.append(host)
         await asyncio.sleep(0.1)
         if self.fails(host):
-            raise APIConnectionError("no connection")
+            raise self.error()
+        if b'"stream":true' in body:
+            begun: Any = _Begun()
+            return begun  # type: ignore[no-any-return]
         response: Any = _Response()
         return ReadBody(response, ANSWER)
+
+    def error(self) -> APIConnectionError:
+        error = APIConnectionError("no connection")
+        self.raised.append(ref(error))
+        return error
 
     async def close(self) -> None:
         pass
@@ -87,6 +122,48 @@ def test_the_next_call_probes_where_one_that_was_to_probe_is_never_sent(ends: st
         await asyncio.sleep(0.2)
         is_out = False
         assert (await asyncio.wait_for(second, 60)).text == "hi"
+
+    run(main())
+
+
+def test_a_retry_that_is_streamed_is_given_back_when_it_begins() -> None:
+    async def main() -> None:
+        transport = Failing(lambda host: len(transport.asked) == 1)
+        client = client_of(transport, "a", capacity=10)
+        [budget] = budgets(client)
+        stream = await ask(client, stream=True)
+        assert (len(transport.asked), budget.available) == (2, 10)
+        await stream.close()
+        assert budget.available == 10
+
+    run(main())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("fails", [2, 99])
+def test_what_a_call_held_is_free_when_it_ends_though_it_failed_before(fails: int, streams: bool) -> None:
+    """And not when the collector comes: a stream that is dropped holds its place, and a request may hold images."""
+
+    async def main() -> None:
+        transport = Failing(lambda host: len(transport.asked) <= fails)
+        client = client_of(transport, "a", capacity=500, retry=Retry(attempts=3))
+
+        async def drop() -> None:
+            with suppress(APIConnectionError):
+                await ask(client, stream=streams)
+
+        # What is loaded with the first failure is no garbage.
+        await asyncio.create_task(drop())
+        transport.asked.clear()
+        transport.raised.clear()
+        gc.disable()
+        try:
+            await asyncio.create_task(drop())
+            await asyncio.sleep(0.01)
+            assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
+            assert [error() for error in transport.raised] == [None] * min(fails, 3)
+        finally:
+            gc.enable()
 
     run(main())
 
