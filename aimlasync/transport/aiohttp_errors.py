@@ -38,6 +38,9 @@ HEAD_BOUNDS: Mapping[str, Any] = {
 }
 """Bounds of a response's head, for aiohttp's parser: its own are below what gateways send."""
 
+# How OpenSSL says that nobody it trusts has signed a certificate.
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)
+
 # Of this process, or of its machine.
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS))
 
@@ -58,6 +61,16 @@ def _unused_proxy(url: URL) -> str:
         return ""
     name = url.scheme if proxies.get(url.scheme) else "all"
     return f"; {name.upper()}_PROXY of the environment is not used: give proxy= to the client to use it"
+
+
+def _of_authorities(error: Exception) -> str:
+    """Say where another authority is named, "" where that is not what is wrong with a certificate."""
+    if getattr(error, "verify_code", None) not in _UNKNOWN_AUTHORITY:
+        return ""
+    given = os.environ.get("SSL_CERT_FILE")
+    if given and not os.path.isfile(given):
+        return f"; SSL_CERT_FILE is {given}, which is no file"
+    return "; if you trust who signed it, name the file of that authority in SSL_CERT_FILE"
 
 
 def _kind(error: BaseException) -> str:
@@ -95,7 +108,8 @@ def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None
     if isinstance(error, aiohttp.ClientSSLError):
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
-            said = f"the TLS certificate of {where} was not accepted: {reason}"
+            advice = _of_authorities(error.certificate_error)
+            said = f"the TLS certificate of {where} was not accepted: {reason}{advice}"
         else:
             said = f"no TLS connection to {where}: {getattr(error.os_error, 'reason', '') or _kind(error)}"
         # It is as wrong the next time, and asking again may tell somebody in between more.
