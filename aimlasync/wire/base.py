@@ -135,7 +135,9 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
         return msgspec.Struct.__eq__(self, other) and beside(self) == beside(other)
 
     def __repr__(self) -> str:
-        fields = {name: getattr(self, name) for name in self.__struct_fields__} | beside(self)
+        # Most fields are those of one vendor, and None at all others.
+        known = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        fields = known | beside(self)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:

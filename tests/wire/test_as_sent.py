@@ -18,7 +18,7 @@ from fastapi.encoders import jsonable_encoder
 from aimlasync import sse
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import decode_chunk
-from aimlasync.chat.types import ChatCompletion, Message, ToolCall, decode_completion
+from aimlasync.chat.types import ChatCompletion, Message, ToolCall, Usage, decode_completion
 from aimlasync.info import Info
 from aimlasync.responses.assembler import Assembler as ResponsesAssembler
 from aimlasync.responses.events import decode_event
@@ -237,6 +237,8 @@ def test_equality_and_repr_see_undeclared_fields() -> None:
     assert one == _message(content="a", reasoning="b")
     assert "reasoning='b'" in repr(one)
     assert Message(content="a") == _message(content="a")
+    usage = Usage(prompt_tokens=3, completion_tokens=0, total_tokens=3)
+    assert repr(usage) == "Usage(prompt_tokens=3, completion_tokens=0, total_tokens=3)"
 
 
 def test_an_object_is_a_dict_with_attributes() -> None:
