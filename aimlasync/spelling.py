@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # Names that mean the same elsewhere and are spelled otherwise: at OpenAI's endpoints, at agents of others, as options
-# of the command line.
+# of the command line. Where the second name is not known either, what that stands for is looked for.
 _ALSO = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
@@ -26,6 +26,9 @@ _ALSO = {
     "system_prompt": "instructions",
     "rpm": "requests_per_minute",
     "tpm": "tokens_per_minute",
+    "requests_per_minute": "limits",
+    "tokens_per_minute": "limits",
+    "concurrency": "limits",
     "ttft": "first_token",
     "url": "base_url",
     "max_usd": "caps",
@@ -38,8 +41,9 @@ def close_to(name: str, known: Iterable[str]) -> str:
     import difflib
 
     known = [*known]
-    also = _ALSO.get(name)
-    close = [also] if also in known else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    also = _ALSO.get(name, "")
+    close = [each for each in (also, _ALSO.get(also)) if each in known]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f", did you mean {close[0]!r}?" if close else ""
 
 

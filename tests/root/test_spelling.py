@@ -24,6 +24,8 @@ KEY = "sk-of-a-user-0001"
             "timeouts",
             "AsyncClient.with_options has no option 'timeouts', did you mean 'timeout'?",
         ),
+        (AsyncClient, "rpm", "AsyncClient has no option 'rpm', did you mean 'limits'?"),
+        (AsyncClient, "concurrency", "AsyncClient has no option 'concurrency', did you mean 'limits'?"),
         (Endpoint, "url", "Endpoint has no option 'url', did you mean 'base_url'?"),
         (Endpoint.aimlapi, "limit", "Endpoint has no option 'limit', did you mean 'limits'?"),
         (Budget, "price", "Budget has no option 'price', did you mean 'prices'?"),
