@@ -28,7 +28,7 @@ from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.input.spool import temporary_file
-from aimlasync.bulk.input.values import json_row
+from aimlasync.bulk.input.values import json_row, json_value
 from aimlasync.bulk.jobs.ask_one import Answerer, asking, request_or_result
 from aimlasync.bulk.jobs.async_iter import check_many, later
 from aimlasync.bulk.jobs.input_order import InOrder
@@ -122,7 +122,8 @@ def classify(
         task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
-        if isinstance(given, str):
+        # A column of pandas has NaN where it has no text.
+        if isinstance(given, str) or json_value(given) is None:
             return Row(number, number, {text: given}, raw=b"")
         if not isinstance(given, Mapping):
             raise TypeError(f"text {number} is a {type(given).__name__}; give a string, or a row as a dict")

@@ -281,8 +281,8 @@ async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: As
     with pytest.raises(ValueError, match=r"request 1: a str, and no dict of the parameters of a call: \{'model'"):
         async for _ in map(client, wrong):
             pass
-    wrong = ["Hello", None]
-    with pytest.raises(TypeError, match="text 2 is a NoneType; give a string, or a row as a dict"):
+    wrong = ["Hello", 3.5]
+    with pytest.raises(TypeError, match="text 2 is a float; give a string, or a row as a dict"):
         async for _ in classify(client, wrong, labels=["good", "bad"], model=MODEL):
             pass
 

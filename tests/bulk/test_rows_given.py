@@ -59,12 +59,14 @@ async def test_what_is_missing_in_a_frame_is_not_asked_about(vendor: Any) -> Non
     frame = pd.DataFrame({"id": [1, 2, 3], "text": ["my card was charged", np.nan, None], "n": [np.nan, 1, 2]})
     rows = frame.to_dict("records")
     async with AsyncClient(base_url=sim.base_url, api_key="k") as client:
-        found = [result async for result in classify(client, rows, labels=["billing", "support"], model=MODEL)]
-    assert [result.label for result in found] == ["billing", None, None]
-    assert [type(result.error) for result in found[1:]] == [EmptyTextError] * 2
-    # The rows are those that were given.
-    assert [result.fields for result in found] == rows
-    assert len(sim.ledger) == 1
+        for given in (rows, frame["text"], [*frame["text"]]):
+            found = [result async for result in classify(client, given, labels=["billing", "support"], model=MODEL)]
+            assert [result.label for result in found] == ["billing", None, None]
+            assert [type(result.error) for result in found[1:]] == [EmptyTextError] * 2
+            if given is rows:
+                # The rows are those that were given.
+                assert [result.fields for result in found] == rows
+    assert len(sim.ledger) == 3
 
 
 @pytest.mark.parametrize(
