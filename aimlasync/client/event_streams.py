@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 from aimlasync.chat.call_pieces import Call, Calls
 from aimlasync.chat.chunks import ChunkChoice
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.client.stream import Stream
+from aimlasync.client.stream import Opened, Stream
 from aimlasync.http_response import HttpResponse
 from aimlasync.responses.types import Response
 from aimlasync.structured.parse import parse_completion, parse_response, value_or_none
@@ -25,7 +25,6 @@ from aimlasync.wire.begun_json import read_begun
 from aimlasync.wire.pydantic_names import PydanticNames
 
 W = TypeVar("W", bound=Reply)
-E = TypeVar("E", bound="Events[Any]")
 
 
 class Events(Generic[W]):
@@ -233,23 +232,6 @@ def _said_of(index: int, call: Call, read: Read | None) -> dict[str, Any]:
 
 def _event(kind: str, **fields: Any) -> Object:
     return _Event(type=kind, **fields)
-
-
-class Opened(Generic[E]):
-    """The events of a call that is made by `async with`, and closed with it."""
-
-    def __init__(self, ask: Callable[[], Any], read: Callable[[Any], E]) -> None:
-        self._ask = ask
-        self._read = read
-        self._events: E | None = None
-
-    async def __aenter__(self) -> E:
-        self._events = self._read(await self._ask())
-        return self._events
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._events is not None:
-            await self._events.close()
 
 
 def completion_events(create: Callable[..., Any], params: dict[str, Any]) -> Opened[CompletionEvents]:

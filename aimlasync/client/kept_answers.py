@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Fields
 from aimlasync.info import Info
 from aimlasync.responses.types import Response
-from aimlasync.transport.base import MAX_BODY, RawReply, gathered
+from aimlasync.transport.base import MAX_BODY, RawReply, ReadBody
 from aimlasync.wire.base import Meta
 
 # Raised with a change that older versions would read wrongly: they take what is newer for no answer.
@@ -27,8 +26,6 @@ _FORMAT = 1
 
 # The headers that an answer keeps: how its body is framed, and the ids in the server's logs.
 _HEADERS = ("content-type", "x-inference-id", "x-request-id")
-# Bytes of a body without events that a stream reads at once.
-_PART = 64 * 2**10
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -118,34 +115,6 @@ class Recording:
         return KeptAnswer(_FORMAT, self.status, attempt.secrets.without(headers), attempt.target.mode, body)
 
 
-class _Replayed:
-    """A response that was kept: to a stream, it comes event by event."""
-
-    def __init__(self, answer: KeptAnswer, headers: Mapping[str, str]) -> None:
-        self.status = answer.status
-        self.headers = headers
-        self._body = answer.body
-        self._at = 0
-
-    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        return self._body if not self._at and len(self._body) <= max_bytes else await gathered(self, max_bytes)
-
-    async def read_some(self) -> bytes:
-        at = self._at
-        if at:
-            # Other calls have their turn, as they would while a server takes its time.
-            await asyncio.sleep(0)
-        end = _EVENT_END.search(self._body, at)
-        self._at = end.end() if end is not None else at + _PART
-        return self._body[at : self._at]
-
-    def abort(self) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-
 class Replay(Attempt):
     """What an answer is read through that this call did not pay for: nothing is charged, and no endpoint learns."""
 
@@ -176,7 +145,7 @@ def replayed(answer: KeptAnswer, call: Call, target: Target, kind: type[R]) -> R
     info.cost_usd = 0.0
     info.timing.first_byte = 0.0
     info.timing.total = now - call.started
-    return without_permit(kind, call, target, info, _Replayed(answer, headers), now)
+    return without_permit(kind, call, target, info, ReadBody(answer.status, headers, answer.body, ends=_EVENT_END), now)
 
 
 def without_permit(kind: type[R], call: Call, target: Target, info: Info, reply: RawReply, now: float) -> R:

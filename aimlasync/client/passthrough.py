@@ -8,7 +8,6 @@ changes nothing.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 from aimlasync.client import receive, receive_response
 from aimlasync.client.attempts import within
 from aimlasync.client.call import Attempt, Settings
+from aimlasync.client.kept_answers import Recording
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
@@ -28,7 +28,6 @@ from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError, StreamError
 from aimlasync.headers import FRAMING, Fields
 from aimlasync.info import Info
-from aimlasync.transport.base import MAX_BODY, RawReply
 from aimlasync.wire.base import Reply, encode, plain
 
 # Paths, below an endpoint's base URL, that ask a model; Azure names the deployment before.
@@ -195,33 +194,12 @@ class _Direct(Forwarded):
             self._attempt.loop.call_soon_threadsafe(self._attempt.abandon)
 
 
-class _Seen:
-    """A response that keeps a copy of what is read of it."""
-
-    def __init__(self, reply: RawReply) -> None:
-        self.status = reply.status
-        self.headers = reply.headers
-        self._reply = reply
-        self._pieces: deque[bytes] = deque()
+class _Seen(Recording):
+    """A response that keeps what is read of it until it is taken."""
 
     def take(self) -> bytes:
         """Return the oldest piece that was not taken, b"" when there is none."""
-        return self._pieces.popleft() if self._pieces else b""
-
-    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        return await self._reply.read(max_bytes)
-
-    async def read_some(self) -> bytes:
-        data = await self._reply.read_some()
-        if data:
-            self._pieces.append(data)
-        return data
-
-    def abort(self) -> None:
-        self._reply.abort()
-
-    def finish(self) -> None:
-        self._reply.finish()
+        return self.pieces.pop(0) if self.pieces else b""
 
 
 async def forward(
@@ -274,7 +252,7 @@ async def forwarded(
 
     async def watched(attempt: Attempt) -> Any:
         nonlocal seen
-        attempt.reply = seen = _Seen(attempt.response)
+        attempt.reply = seen = _Seen(attempt)
         return await receive_as(attempt)
 
     answer = await pipeline.call(api, request, watched, options, settings, written=written, path=path)

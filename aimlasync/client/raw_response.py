@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 
 from aimlasync.client.passthrough import Forwarded, forwarded
 from aimlasync.client.pipeline import Pipeline
-from aimlasync.client.stream import Stream
+from aimlasync.client.stream import Opened, Stream
 from aimlasync.http_response import HttpResponse
 from aimlasync.info import Info
 
@@ -73,12 +73,13 @@ class RawResponse(_Answered):
     @property
     def http_response(self) -> HttpResponse:
         """Status, headers and body."""
-        return HttpResponse(self.info.status, self.info.headers, None if self._is_stream else self.content)
+        content = None if isinstance(self._answer, Stream) else self.content
+        return HttpResponse(self.info.status, self.info.headers, content)
 
     @property
     def content(self) -> bytes:
         """The body's bytes. Raises TypeError for a stream."""
-        if self._is_stream:
+        if isinstance(self._answer, Stream):
             raise TypeError("the answer is a stream: iterate parse(), or use with_streaming_response")
         raw: bytes = self._answer.raw or self._answer.to_json().encode()
         return raw
@@ -91,10 +92,6 @@ class RawResponse(_Answered):
     def json(self) -> Any:
         """Return the decoded body. Raises TypeError for a stream."""
         return msgspec.json.decode(self.content)
-
-    @property
-    def _is_stream(self) -> bool:
-        return isinstance(self._answer, Stream)
 
     def __repr__(self) -> str:
         return f"<RawResponse {self.info.status} {type(self._answer).__name__}>"
@@ -195,8 +192,8 @@ class StreamedResources:
         bytes_of = copy.copy(self._resource)
         bytes_of._pipeline = _Bytes(bytes_of._pipeline)
 
-        def ask(*args: Any, **options: Any) -> _Opened:
-            return _Opened(lambda: bytes_of.create(*args, **options))
+        def ask(*args: Any, **options: Any) -> Opened[StreamedResponse]:
+            return Opened(lambda: bytes_of.create(*args, **options), StreamedResponse)
 
         return ask
 
@@ -209,19 +206,3 @@ class _Bytes:
 
     async def call(self, api: Any, body: Any, receive: Any, options: Any, settings: Any) -> Forwarded:
         return await forwarded(self._pipeline, api, body, receive, options, settings)
-
-
-class _Opened:
-    """`async with` around a response."""
-
-    def __init__(self, ask: Callable[[], Awaitable[Forwarded]]) -> None:
-        self._ask = ask
-        self._response: StreamedResponse | None = None
-
-    async def __aenter__(self) -> StreamedResponse:
-        self._response = StreamedResponse(await self._ask())
-        return self._response
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._response is not None:
-            await self._response.close()

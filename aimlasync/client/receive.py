@@ -8,7 +8,6 @@ which knows every framing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,7 @@ from aimlasync.chat.endings import given_up
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
+from aimlasync.transport.base import LARGE_BODY, RawReply, ReadBody
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Model, decode_balance, decode_model
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R", bound=Reply)
-
-# Bytes of a body that are read at once for the second time.
-_PART = 64 * 2**10
 
 
 async def completion(attempt: Attempt) -> ChatCompletion:
@@ -51,7 +47,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
                     attempt.charge(reply.meta)
                 attempt.succeed(reply.usage, beside.get("cost"))
                 return reply
-        body = ReadBody(response, raw)
+        body = ReadBody(response.status, response.headers, raw)
     return await _chat_stream(attempt, body).gather()
 
 
@@ -94,32 +90,6 @@ def _chat_stream(attempt: Attempt, body: RawReply | None = None) -> ChatStream:
     from aimlasync.client.chat_stream import ChatStream
 
     return ChatStream(attempt, body)
-
-
-class ReadBody:
-    """A response whose body was read, to be read once more by a stream."""
-
-    def __init__(self, reply: RawReply, body: bytes) -> None:
-        self.status = reply.status
-        self.headers = reply.headers
-        self._body = body
-        self._at = 0
-
-    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        return self._body
-
-    async def read_some(self) -> bytes:
-        # In parts, as it would come from a connection.
-        at, self._at = self._at, self._at + _PART
-        if at:
-            await asyncio.sleep(0)
-        return self._body[at : self._at]
-
-    def abort(self) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
 
 
 async def model(attempt: Attempt) -> Model:

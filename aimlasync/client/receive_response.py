@@ -12,10 +12,10 @@ import msgspec
 
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, no_answer
-from aimlasync.client.receive import ReadBody, decoded
+from aimlasync.client.receive import decoded
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import InputItemList, Response, runs_on
-from aimlasync.transport.base import LARGE_BODY, RawReply
+from aimlasync.transport.base import LARGE_BODY, RawReply, ReadBody
 
 if TYPE_CHECKING:
     from aimlasync.client.response_stream import ResponseStream
@@ -43,7 +43,7 @@ async def response(attempt: Attempt) -> Response:
                 attempt.charge(reply.meta)
                 attempt.succeed(reply.usage, reply.__dict__.get("cost"))
                 return reply
-        body = ReadBody(sent, raw)
+        body = ReadBody(sent.status, sent.headers, raw)
     return await _response_stream(attempt, body).gather()
 
 

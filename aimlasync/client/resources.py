@@ -30,7 +30,8 @@ from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 if TYPE_CHECKING:
     from aimlasync.chat.parsed import ParsedChatCompletion
     from aimlasync.client.chat_stream import ChatStream
-    from aimlasync.client.event_streams import CompletionEvents, Opened
+    from aimlasync.client.event_streams import CompletionEvents
+    from aimlasync.client.stream import Opened
     from aimlasync.endpoints.upstream import Upstream
 
 T = TypeVar("T")

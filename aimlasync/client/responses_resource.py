@@ -23,8 +23,9 @@ from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
-    from aimlasync.client.event_streams import Opened, ResponseEvents
+    from aimlasync.client.event_streams import ResponseEvents
     from aimlasync.client.response_stream import ResponseStream
+    from aimlasync.client.stream import Opened
     from aimlasync.responses.parsed import ParsedResponse
 
 T = TypeVar("T")

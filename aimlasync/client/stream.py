@@ -7,8 +7,8 @@ something: until then the call may be tried again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from aimlasync.client.call import Attempt
 from aimlasync.client.stream_bounds import StreamBounds
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
+T = TypeVar("T")
 
 # Pieces without anything in them that are held back; some servers send them to keep the connection open.
 _MOST_HELD = 100
@@ -171,3 +172,20 @@ def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:
     bounds.stop()
     attempt.abandon()
     attempt.call.give_up(None)
+
+
+class Opened(Generic[T]):
+    """What is made of the answer to a call that `async with` begins; leaving the block closes it."""
+
+    def __init__(self, ask: Callable[[], Any], read: Callable[[Any], T]) -> None:
+        self._ask = ask
+        self._read = read
+        self._opened: Any = None
+
+    async def __aenter__(self) -> T:
+        self._opened = opened = self._read(await self._ask())
+        return opened
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._opened is not None:
+            await self._opened.close()

@@ -8,6 +8,8 @@ of `errors`, raised outside of the `except` block, so that it chains to nothing.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable, Mapping
 from io import BytesIO
 from typing import Protocol
@@ -108,6 +110,43 @@ async def gathered(reply: RawReply, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         body.write(piece)
     return body.getvalue()
+
+
+# Bytes of a body that is here which are read at once, where its pieces have no other end.
+_PART = 64 * 2**10
+
+
+class ReadBody:
+    """A response whose body is here: whole, or in pieces that end with a match of `ends`."""
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, ends: re.Pattern[bytes] | None = None
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+        self._ends = ends
+        self._at = 0
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body."""
+        return self._body if not self._at and len(self._body) <= max_bytes else await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        """Return the next piece."""
+        at = self._at
+        if at:
+            # Other calls have their turn, as they would while a server takes its time.
+            await asyncio.sleep(0)
+        end = None if self._ends is None else self._ends.search(self._body, at)
+        self._at = at + _PART if end is None else end.end()
+        return self._body[at : self._at]
+
+    def abort(self) -> None:
+        """Do nothing: there is no connection."""
+
+    def finish(self) -> None:
+        """Do nothing: there is no connection."""
 
 
 async def beginning(reply: RawReply, max_bytes: int) -> bytes:

@@ -12,19 +12,16 @@ from weakref import ref
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Retry, Timeout
-from aimlasync.client.receive import ReadBody
 from aimlasync.config import Limits
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 from aimlasync.errors import APIConnectionError, APITimeoutError, OverloadedError
 from aimlasync.headers import Headers
 from aimlasync.resilience.retry_budget import RetryBudget
-from aimlasync.transport.base import RawReply
+from aimlasync.transport.base import RawReply, ReadBody
 from tests.support.virtual import run
 
 ANSWER = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": {"total_tokens": 2}}'
-
-
 EVENT = b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
 
 
@@ -48,11 +45,6 @@ class _Begun:
         self.is_aborted.set()
 
 
-class _Response:
-    status = 200
-    headers = Headers({"content-type": "application/json"})
-
-
 class Failing:
     """A transport to servers that answer, or cannot be reached, as `fails` says of a host."""
 
@@ -70,8 +62,7 @@ class Failing:
         if b'"stream":true' in body:
             begun: Any = _Begun()
             return begun  # type: ignore[no-any-return]
-        response: Any = _Response()
-        return ReadBody(response, ANSWER)
+        return ReadBody(200, Headers({"content-type": "application/json"}), ANSWER)
 
     def error(self) -> APIConnectionError:
         error = APIConnectionError("no connection")
