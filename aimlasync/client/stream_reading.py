@@ -36,6 +36,7 @@ from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Reply, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, status_in, stream_error
 from aimlasync.wire.error_shapes import ErrorDetail, read_error
+from aimlasync.wire.halves import Halves, has_half
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
@@ -79,6 +80,8 @@ class StreamReading(Generic[P, W]):
         self._is_handed_over = False
         # The answer, where it came whole.
         self._whole_reply: W | None = None
+        # What a piece ended with, where that was half a character.
+        self._halves: Halves | None = None
 
     @property
     def is_lines(self) -> bool:
@@ -178,6 +181,8 @@ class StreamReading(Generic[P, W]):
         if len(data) > LARGE_BODY and has_too_many(data):
             self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
             return
+        if b"\\u" in data:
+            data = self._mended(data)
         try:
             piece = self._decode(data)
         except msgspec.DecodeError:
@@ -236,6 +241,13 @@ class StreamReading(Generic[P, W]):
             # Behind an answer that is whole, nothing costs it.
             said = f"a stream event is not valid JSON: {words}"
             self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
+
+    def _mended(self, data: bytes) -> bytes:
+        """Return an event's data without halves of characters: see `wire.halves`."""
+        if not has_half(data):
+            return data
+        self._halves = self._halves or Halves()
+        return self._halves.mended(data)
 
     def _after(self, data: bytes) -> None:
         """Take in what an event behind the terminal mark states of usage and cost."""

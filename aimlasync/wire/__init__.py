@@ -20,6 +20,7 @@ It may import `headers`, `info` and `errors`.
     wait_sentences  waits that error messages ask for in words
     begun_json    reads a JSON text that is cut, or nested too deep
     pieces        texts that arrive in pieces
+    halves        characters of which two pieces have a half each
     redaction     which keys no error may show
     key_search    finds keys, and cuts them out
 """

@@ -360,3 +360,36 @@ async def test_a_value_that_says_nothing_is_a_sign_of_life(beat: str) -> None:
     # Words are told.
     text, error = await read_chat(chunk("one"), b'data: "no more"\n\n', chunk("two"))
     assert (text, "no more" in str(error)) == ("one", True)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["in one read", "in many"])
+@pytest.mark.parametrize(("first", "second"), [(r"\ud83d", r"\ude00"), (r"\uD83D", r"\uDE00")])
+async def test_a_character_of_which_two_pieces_have_a_half_each_is_whole(first: str, second: str, split: bool) -> None:
+    # Gateways that count in UTF-16 cut there.
+    def pieces(text: str) -> list[bytes]:
+        # A backslash that stands for itself begins no escape.
+        texts = ["one", rf"\\ud83d{first}", rf"{second}!", rf"{first}{second}", rf"\\{first}x", f"{second}"]
+        return [text.replace("TEXT", each).encode() for each in texts]
+
+    call = '{"index": 0, "id": "c", "function": {"name": "f", "arguments": "TEXT"}}'
+    delta = f'{{"content": "TEXT", "reasoning_content": "TEXT", "tool_calls": [{call}]}}'
+    chunks = pieces(f'data: {{"choices": [{{"index": 0, "delta": {delta}}}]}}\n\n')
+    event = '{"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "TEXT"}'
+    end = {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}}
+    chat = [*chunks, data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}), DONE]
+    said = [*pieces(f"data: {event}\n\n"), data(end)]
+    whole = "one\\ud83d😀!😀\\\ufffdx\ufffd"
+    for script in (chat, said):
+        async with raw_server(Script(script if split else [b"".join(script)])) as server, connect(server) as client:
+            if script is chat:
+                stream: Any = await open_chat(client)
+            else:
+                stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert "".join([piece async for piece in stream.text]) == whole
+            reply = await stream.collect()
+            if script is said:
+                assert reply.output_text == whole
+            else:
+                message = reply.choices[0].message
+                assert (message.content, message.reasoning_content) == (whole, whole)
+                assert message.tool_calls[0].function.arguments == whole
