@@ -144,6 +144,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         kind, delta = _PIECES.get(piece.type), body.get("delta")
         text = delta.get("text") if isinstance(delta, dict) else delta
         if kind is not None and isinstance(text, str) and text:
+            self._says_something = True
             self._assembler.add(response_events.decode_event(encode({**body, "type": kind, "delta": text})))
             if kind == _TEXT:
                 self._late[id(piece)] = cast(ResponseStreamEvent, piece), text
