@@ -1,6 +1,6 @@
 """What chat completions and responses share on the wire: base structs, the model catalogue, error bodies, redaction.
 
-It may import `headers`, `info` and `errors`.
+It may import `headers`, `sse`, `info` and `errors`.
 
     base          the base of all structs, which keeps fields that it does not declare
     json_text     JSON in and out
