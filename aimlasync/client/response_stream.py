@@ -143,6 +143,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         """Let a piece of a text be one, also where its event is not named as OpenAI's; the reader has it as it came."""
         kind, delta = _PIECES.get(piece.type), body.get("delta")
         text = delta.get("text") if isinstance(delta, dict) else delta
+        if kind == _TEXT and isinstance(delta, dict) and delta.get("type") not in (None, "output_text", "text"):
+            # A part of another kind, such as reasoning.
+            return
         if kind is not None and isinstance(text, str) and text:
             self._says_something = True
             self._assembler.add(response_events.decode_event(encode({**body, "type": kind, "delta": text})))
