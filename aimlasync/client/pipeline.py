@@ -89,11 +89,11 @@ class Pipeline:
         # Those of all copies of the client.
         self._waits = Waits()
         self._validate = validate
-        self.ids = RequestIds()
-        # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
+        # These begin with the first call, and so does the transport. One that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._clock: Callable[[], float]
+        self.ids: RequestIds
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
@@ -140,7 +140,10 @@ class Pipeline:
                 self._transport = None
             if self.answers is not None:
                 self.answers = self.answers.apart()
-        self._loop, self._process, self._clock = loop, os.getpid(), clock_of(loop)
+        if self._process != (process := os.getpid()):
+            # A parent and its other children count on with theirs.
+            self.ids = RequestIds()
+        self._loop, self._process, self._clock = loop, process, clock_of(loop)
         self.deadlines = Deadlines(loop)
         import_for_failures()
 

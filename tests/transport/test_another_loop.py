@@ -106,22 +106,29 @@ _FORKS = """
 import asyncio, os, sys
 from aimlasync import AsyncClient
 client = AsyncClient(api_key="test", base_url=sys.argv[1])
+ids, said = os.pipe()
 async def ask():
     reply = await client.chat.completions.create(model=sys.argv[2], messages=[{"role": "user", "content": "Hello"}])
+    os.write(said, reply.info.request_id.encode() + b" ")
     return bool(reply.text)
+def forked():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if asyncio.run(ask()) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+forked()
 loop = asyncio.new_event_loop()
 assert loop.run_until_complete(ask())
-child = os.fork()
-if child == 0:
-    os._exit(0 if asyncio.run(ask()) else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+forked()
+forked()
 assert loop.run_until_complete(ask())
+assert len(set(os.read(ids, 4096).split())) == 5
 loop.run_until_complete(client.close())
 loop.close()
 """
 
 
-def test_a_forked_process_goes_on_with_connections_of_its_own() -> None:
+def test_a_forked_process_goes_on_with_connections_and_request_ids_of_its_own() -> None:
     with serve_in_thread() as server:
         subprocess.run([sys.executable, "-c", _FORKS, server.base_url, MODEL], check=True, timeout=300)
 
