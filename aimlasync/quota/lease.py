@@ -315,7 +315,11 @@ class Leases:
             if ask.pause:
                 self._paused_until = max(self._paused_until, asked + ask.pause)
             self._owe(ask.corrections)
-            self._call_back_in(_RETRY_AFTER, loop)
+            if self._held is None:
+                self._call_back_in(_RETRY_AFTER, loop)
+            else:
+                # The timer is that of the lease at hand, which calls may wait for.
+                self._report_in(_RETRY_AFTER)
             return
         self._request = None
         now = loop.time()

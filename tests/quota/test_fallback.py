@@ -442,6 +442,30 @@ def test_a_place_that_grants_what_is_of_no_use_is_not_asked_without_end() -> Non
     assert asked <= 10 * 8
 
 
+def test_a_lease_that_begins_later_is_used_though_a_report_is_lost_meanwhile() -> None:
+    asks: list[Ask] = []
+
+    async def send(ask: Ask) -> Lease:
+        asks.append(ask)
+        if len(asks) > 1:
+            raise QuotaDownError("away")
+        return Lease(epoch="x", number=1, requests=2.0, starts=5.0, seconds=1.0)
+
+    async def main() -> None:
+        limits = Limits(requests_per_minute=600)
+        limiter = Limiter(
+            EndpointLimiter(limits, leases=Leases(_Quota(Fallback(send, "the place", raises=True)), limits)), limit=10
+        )
+        began = asyncio.get_running_loop().time()
+        await asyncio.wait_for(limiter.enter(1.0), 60)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(5.0, abs=0.1)
+        # It was asked again before.
+        assert [ask.calls for ask in asks][:3] == [1, 0, 0]
+        await limiter.endpoint.close()
+
+    run(main())
+
+
 def test_who_never_heard_the_place_sends_nothing() -> None:
     world = World()
     judged(_never_there, world)
