@@ -30,6 +30,7 @@ from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
+from aimlasync.wire.json_text import Dumpable, plain_value
 
 _ENCRYPTED = "reasoning.encrypted_content"
 # Calls that the client executes, and approvals that it gives; the server does so itself for some, and says the output.
@@ -280,7 +281,7 @@ def _output_of(call: ToolCall) -> str | list[dict[str, Any]] | None:
     return [{"type": "input_text", "text": call.output}, *images]
 
 
-def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:
+def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown | Dumpable]) -> list[Any]:
     """Return a user's input as items of a history; both endpoints take a message in this form.
 
     Raises TypeError for what is neither a text nor messages.
@@ -289,7 +290,10 @@ def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
         return [{"role": "user", "content": given}]
     if isinstance(given, (Mapping, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"input= takes a text or a list of messages, not {type(given).__name__}")
-    items = [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
+    items = [
+        item.to_dict() if hasattr(item, "to_dict") else plain_value(item) if hasattr(item, "model_dump") else item
+        for item in sendable(list(given))
+    ]
     for item in items:
         if not isinstance(item, (Mapping, msgspec.Struct)):
             raise TypeError(f"input= takes a text or a list of messages, not a list of {type(item).__name__}")

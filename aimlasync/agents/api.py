@@ -24,11 +24,12 @@ from aimlasync.client.client import AsyncClient
 from aimlasync.config import check_headers, of_kind
 from aimlasync.cost.budget import Budget
 from aimlasync.wire.base import Unknown
+from aimlasync.wire.json_text import Dumpable
 
 if TYPE_CHECKING:
     from aimlasync.relay import Events, Source
 
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown | Dumpable]
 
 T = TypeVar("T")
 

@@ -25,6 +25,7 @@ from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply, encode
+from aimlasync.wire.json_text import Dumpable
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
-Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
+Messages = Iterable[Mapping[str, Any] | msgspec.Struct | Dumpable]
 
 
 class Completions(RawAnswers):

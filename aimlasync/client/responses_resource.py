@@ -21,6 +21,7 @@ from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
+from aimlasync.wire.json_text import Dumpable
 
 if TYPE_CHECKING:
     from aimlasync.client.event_streams import ResponseEvents
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown | Dumpable]
 
 
 class Responses(StoredResponses, RawAnswers):

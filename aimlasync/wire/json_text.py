@@ -10,9 +10,17 @@ import re
 from collections.abc import Iterable, Mapping
 from io import IOBase
 from types import FunctionType, MethodType
-from typing import Any, get_origin
+from typing import Any, Protocol, get_origin
 
 import msgspec
+
+
+class Dumpable(Protocol):
+    """A model of pydantic, or what else has its `model_dump`."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return the fields."""
+        ...
 
 
 def plain_value(value: Any) -> Any:

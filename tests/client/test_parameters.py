@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal
 
+import pydantic
 import pytest
 
 from aimlasync import APIConnectionError, AsyncClient, BadRequestError, Endpoint, Retry, UnencodableRequestError
@@ -17,8 +18,11 @@ from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.chat.types import ChatParams
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.responses.types import ResponseParams
+from aimlasync.simulator import Simulator
 from tests.support.servers import Script, raw_server
 
+MODEL = "openai/gpt-5-nano-2025-08-07"
+APIS: tuple[Literal["chat", "responses"], ...] = ("chat", "responses")
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 
 # As the vendors' pages have them.
@@ -214,3 +218,26 @@ def test_every_parameter_of_asyncopenai_is_one_here() -> None:
     ):
         theirs = set(inspect.signature(create).parameters) - {"self", "model", "messages", "input", "stream"}
         assert theirs - known == set()
+
+
+class Turn(pydantic.BaseModel):
+    """A message as a web app reads it."""
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+async def test_messages_may_be_models_of_pydantic_wherever_messages_are_taken() -> None:
+    turns = [Turn(role="user", content="Hello")]
+    async with (
+        Simulator(keep_bodies=True) as simulator,
+        AsyncClient(api_key="k", base_url=simulator.base_url) as client,
+    ):
+        await client.chat.completions.create(model=MODEL, messages=turns)
+        await client.responses.create(model=MODEL, input=turns)
+        for endpoint in APIS:
+            run = await run_agent(client, model=MODEL, input=turns, endpoint=endpoint)
+            assert run.items[0] == HELLO[0]
+    sent = [attempt.body or {} for attempt in simulator.ledger]
+    assert [body.get("messages", body.get("input")) for body in sent] == [HELLO] * 4

@@ -4,13 +4,18 @@ from typing import reveal_type
 
 from pydantic import BaseModel, Field
 
-from aimlasync import AsyncClient
+from aimlasync import AsyncClient, agents
 from aimlasync.responses import ParsedResponse
 
 
 class Order(BaseModel):
     product: str
     count: int = Field(ge=1)
+
+
+class Turn(BaseModel):
+    role: str
+    content: str
 
 
 async def main(client: AsyncClient) -> None:
@@ -22,3 +27,7 @@ async def main(client: AsyncClient) -> None:
     response: ParsedResponse[Order] = await client.responses.parse(model="m", input="two lamps", text_format=Order)
     reveal_type(response.parsed)  # Order
     reveal_type(response.output_parsed.product)  # str
+    turns = [Turn(role="user", content="two lamps")]
+    await client.chat.completions.create(model="m", messages=turns)
+    await client.responses.create(model="m", input=turns)
+    await agents.run(client, model="m", input=turns)
