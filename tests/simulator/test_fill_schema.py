@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from aimlasync import AsyncClient
 from aimlasync.simulator import Simulator
+from aimlasync.simulator.model.fill_schema import fill
 from aimlasync.simulator.model.said_bounds import bounds
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +60,7 @@ def test_a_description_says_bounds_in_the_words_of_strict_schemas() -> None:
     assert bounds("at least 2 items; at most 3 items; unique items") == {"minItems": 2, "maxItems": 3}
     assert bounds("format date-time; with UTC offset") == {"format": "date-time"}
     assert bounds("a minimum of words, more than 3rd parties need") == bounds(None) == {}
+
+
+def test_a_description_makes_no_number_of_a_text() -> None:
+    assert isinstance(fill({"description": "a name, minimum 3"}, "my name is Ann"), str)

@@ -96,13 +96,13 @@ class _Filler:
                 return self.union(schema[union], schema, name, depth)
         if schema.get("allOf"):
             return self.value(self.merged(schema), name, depth + 1)
-        schema = {**bounds(schema.get("description")), **schema}
         kind = schema.get("type")
         if isinstance(kind, list):
             rest = [one for one in kind if one != "null"]
             kind = rest[0] if rest and not (depth > _MAX_DEPTH and "null" in kind) else "null"
         if kind is None:
             kind = _implied(schema)
+        schema = {**bounds(schema.get("description")), **schema}
         match kind:
             case "object":
                 return self.object(schema, depth)
