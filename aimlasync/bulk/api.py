@@ -96,7 +96,6 @@ def map(
     return _results(client, requests, request_of, ask, concurrency, order, return_exceptions)
 
 
-@spelled
 def classify(
     client: AsyncClient,
     texts: Iterable[str | Mapping[str, Any]] | AsyncIterable[str | Mapping[str, Any]],
@@ -121,13 +120,13 @@ def classify(
     else:
         task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
-    def row_of(given: str | Mapping[str, Any], number: int) -> Row:
+    def row_of(given: Any, number: int) -> Row:
+        if isinstance(given, Mapping):
+            return Row(number, number, dict(given), raw=b"")
         # A column of pandas has NaN where it has no text.
-        if isinstance(given, str) or json_value(given) is None:
-            return Row(number, number, {text: given}, raw=b"")
-        if not isinstance(given, Mapping):
+        if not isinstance(given, str) and json_value(given) is not None:
             raise TypeError(f"text {number} is a {type(given).__name__}; give a string, or a row as a dict")
-        return Row(number, number, dict(given), raw=b"")
+        return Row(number, number, {text: given}, raw=b"")
 
     ask = asking(client, read=task.read, retry_invalid=retry_invalid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -47,7 +48,11 @@ KEY = "sk-of-a-user-0001"
         (bulk.ClassifyTask, "label", "ClassifyTask has no option 'label', did you mean 'labels'?"),
         (bulk.BatchChat, "promt", "BatchChat has no option 'promt', did you mean 'prompt'?"),
         (bulk.map, "concurency", "map has no option 'concurency', did you mean 'concurrency'?"),
-        (bulk.classify, "label", "classify has no option 'label', did you mean 'labels'?"),
+        (
+            partial(bulk.classify, AsyncClient(api_key="k"), [], labels=["a", "b"], model="m"),
+            "ordnal",
+            "ClassifyTask has no option 'ordnal', did you mean 'ordinal'?",
+        ),
         (bulk.run, "tasks", "run has no option 'tasks', did you mean 'task'?"),
         (bulk.export, "column", "export has no option 'column', did you mean 'columns'?"),
         (bulk.evaluate, "inputs", "evaluate has no option 'inputs', did you mean 'input'?"),
