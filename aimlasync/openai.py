@@ -265,8 +265,9 @@ def _default_timeout(given: LibraryClient | None, http_client: Any) -> Any:
     """Return the timeout of requests that name none: the given client's own, or what the SDK would take."""
     if given is not None:
         return None
-    if http_client is not None and http_client.timeout != type(http_client.timeout)(5.0):
-        return http_client.timeout
+    if http_client is not None and (own := http_client.timeout) != type(own)(5.0):
+        # The user's httpx may not be the one that the SDK is built on.
+        return sdk.Timeout(connect=own.connect, read=own.read, write=own.write, pool=own.pool)
     return sdk.DEFAULT_TIMEOUT
 
 

@@ -188,6 +188,18 @@ async def test_the_environments_proxy_is_used_as_by_the_sdk(monkeypatch: pytest.
 # --- over an httpx client of the user's ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["httpx2", "httpx"])
+async def test_the_timeout_of_the_users_httpx_client_is_that_of_each_request(name: str) -> None:
+    httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
+    own = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=7))
+    async with (
+        raw_server(says()) as server,
+        ours.AsyncOpenAI(api_key="k", base_url=server.base_url, http_client=own) as client,
+    ):
+        await client.chat.completions.create(model="m", messages=HELLO)
+        assert client.timeout == openai.Timeout(60, connect=7)
+
+
 @pytest.mark.usefixtures("refused_for_nothing")
 @pytest.mark.parametrize("name", ["httpx2", "httpx"])
 async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> None:
