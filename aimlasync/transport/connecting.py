@@ -38,11 +38,11 @@ async def _is_near(sock: socket.socket, address: tuple[str, int]) -> bool:
         sock.connect(address)
     except BlockingIOError:
         await asyncio.sleep(0)
-    if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(code, os.strerror(code))
     try:
         sock.getpeername()
     except OSError:
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code)) from None
         # Not yet, or it broke just now: who waits for it is told.
         return False
     return True

@@ -15,7 +15,6 @@ from contextlib import suppress
 # below the shortest of the usual bounds (NAT 60 s, load balancers 350 s).
 _IDLE, _INTERVAL, _COUNT = 45, 15, 4
 
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # The names that this system has; macOS calls the first one otherwise.
 _OPTIONS = [
     (getattr(socket, name), value)
@@ -32,9 +31,9 @@ _OPTIONS = [
 def keep_alive(transport: asyncio.BaseTransport) -> None:
     """Let the kernel look whether the other end of a connection is still there."""
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in _FAMILIES:
+    if sock is None:
         return
-    # A socket that was closed meanwhile; the connection says so itself.
+    # A socket that is not TCP's, or was closed meanwhile; the connection says so itself.
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _OPTIONS:
