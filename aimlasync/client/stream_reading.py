@@ -181,7 +181,7 @@ class StreamReading(Generic[P, W]):
         if len(data) > LARGE_BODY and has_too_many(data):
             self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
             return
-        if b"\\u" in data:
+        if data.find(b"\\u") >= 0:
             data = self._mended(data)
         try:
             piece = self._decode(data)
