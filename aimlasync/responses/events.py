@@ -23,7 +23,7 @@ from aimlasync.wire.objects import json_hook
 from aimlasync.wire.reading import tagged
 
 
-class Event(Received):
+class Event(Received, tag_field="type"):
     """Base of the stream's events."""
 
     sequence_number: int | None = None
@@ -33,37 +33,37 @@ class _RunEvent(Event):
     response: Response = msgspec.field(default_factory=Response)
 
 
-class ResponseCreatedEvent(_RunEvent, tag_field="type", tag="response.created"):
+class ResponseCreatedEvent(_RunEvent, tag="response.created"):
     """The run exists."""
 
     type: ClassVar[Literal["response.created"]]
 
 
-class ResponseInProgressEvent(_RunEvent, tag_field="type", tag="response.in_progress"):
+class ResponseInProgressEvent(_RunEvent, tag="response.in_progress"):
     """The run goes on."""
 
     type: ClassVar[Literal["response.in_progress"]]
 
 
-class ResponseQueuedEvent(_RunEvent, tag_field="type", tag="response.queued"):
+class ResponseQueuedEvent(_RunEvent, tag="response.queued"):
     """The run waits."""
 
     type: ClassVar[Literal["response.queued"]]
 
 
-class ResponseCompletedEvent(_RunEvent, tag_field="type", tag="response.completed"):
+class ResponseCompletedEvent(_RunEvent, tag="response.completed"):
     """The run ended well: terminal."""
 
     type: ClassVar[Literal["response.completed"]]
 
 
-class ResponseFailedEvent(_RunEvent, tag_field="type", tag="response.failed"):
+class ResponseFailedEvent(_RunEvent, tag="response.failed"):
     """The run failed: terminal."""
 
     type: ClassVar[Literal["response.failed"]]
 
 
-class ResponseIncompleteEvent(_RunEvent, tag_field="type", tag="response.incomplete"):
+class ResponseIncompleteEvent(_RunEvent, tag="response.incomplete"):
     """The run was cut by a cap or a filter: terminal."""
 
     type: ClassVar[Literal["response.incomplete"]]
@@ -74,13 +74,13 @@ class _ItemEvent(Event):
     item: OutputItem = msgspec.field(default_factory=OutputMessage)
 
 
-class ResponseOutputItemAddedEvent(_ItemEvent, tag_field="type", tag="response.output_item.added"):
+class ResponseOutputItemAddedEvent(_ItemEvent, tag="response.output_item.added"):
     """An output item began."""
 
     type: ClassVar[Literal["response.output_item.added"]]
 
 
-class ResponseOutputItemDoneEvent(_ItemEvent, tag_field="type", tag="response.output_item.done"):
+class ResponseOutputItemDoneEvent(_ItemEvent, tag="response.output_item.done"):
     """An output item is whole."""
 
     type: ClassVar[Literal["response.output_item.done"]]
@@ -99,20 +99,20 @@ class _PartEvent(_AtContent):
     part: Part = msgspec.field(default_factory=OutputText)
 
 
-class ResponseContentPartAddedEvent(_PartEvent, tag_field="type", tag="response.content_part.added"):
+class ResponseContentPartAddedEvent(_PartEvent, tag="response.content_part.added"):
     """A part of an item began."""
 
     type: ClassVar[Literal["response.content_part.added"]]
 
 
-class ResponseContentPartDoneEvent(_PartEvent, tag_field="type", tag="response.content_part.done"):
+class ResponseContentPartDoneEvent(_PartEvent, tag="response.content_part.done"):
     """A part of an item is whole."""
 
     type: ClassVar[Literal["response.content_part.done"]]
 
 
 @plainly_stored
-class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_text.delta"):
+class ResponseTextDeltaEvent(_AtContent, tag="response.output_text.delta"):
     """A piece of the answer's text."""
 
     type: ClassVar[Literal["response.output_text.delta"]]
@@ -121,7 +121,7 @@ class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_
     logprobs: list[TokenLogprob] | None = None
 
 
-class ResponseTextDoneEvent(_AtContent, tag_field="type", tag="response.output_text.done"):
+class ResponseTextDoneEvent(_AtContent, tag="response.output_text.done"):
     """A text is whole."""
 
     type: ClassVar[Literal["response.output_text.done"]]
@@ -129,7 +129,7 @@ class ResponseTextDoneEvent(_AtContent, tag_field="type", tag="response.output_t
     logprobs: list[TokenLogprob] | None = None
 
 
-class ResponseTextAnnotationAddedEvent(_AtContent, tag_field="type", tag="response.output_text.annotation.added"):
+class ResponseTextAnnotationAddedEvent(_AtContent, tag="response.output_text.annotation.added"):
     """A citation was added to a text."""
 
     type: ClassVar[Literal["response.output_text.annotation.added"]]
@@ -137,7 +137,7 @@ class ResponseTextAnnotationAddedEvent(_AtContent, tag_field="type", tag="respon
     annotation: Json = None
 
 
-class ResponseRefusalDeltaEvent(_AtContent, tag_field="type", tag="response.refusal.delta"):
+class ResponseRefusalDeltaEvent(_AtContent, tag="response.refusal.delta"):
     """A piece of a refusal."""
 
     type: ClassVar[Literal["response.refusal.delta"]]
@@ -145,14 +145,14 @@ class ResponseRefusalDeltaEvent(_AtContent, tag_field="type", tag="response.refu
     obfuscation: str | None = None
 
 
-class ResponseRefusalDoneEvent(_AtContent, tag_field="type", tag="response.refusal.done"):
+class ResponseRefusalDoneEvent(_AtContent, tag="response.refusal.done"):
     """A refusal is whole."""
 
     type: ClassVar[Literal["response.refusal.done"]]
     refusal: str = ""
 
 
-class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.delta"):
+class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag="response.function_call_arguments.delta"):
     """A piece of a function call's arguments; its name and call_id came with `response.output_item.added`."""
 
     type: ClassVar[Literal["response.function_call_arguments.delta"]]
@@ -160,7 +160,7 @@ class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="re
     obfuscation: str | None = None
 
 
-class ResponseFunctionCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.done"):
+class ResponseFunctionCallArgumentsDoneEvent(_AtItem, tag="response.function_call_arguments.done"):
     """A function call's arguments are whole."""
 
     type: ClassVar[Literal["response.function_call_arguments.done"]]
@@ -175,23 +175,19 @@ class _SummaryPartEvent(_AtSummary):
     part: Part = msgspec.field(default_factory=SummaryText)
 
 
-class ResponseReasoningSummaryPartAddedEvent(
-    _SummaryPartEvent, tag_field="type", tag="response.reasoning_summary_part.added"
-):
+class ResponseReasoningSummaryPartAddedEvent(_SummaryPartEvent, tag="response.reasoning_summary_part.added"):
     """A part of a reasoning summary began."""
 
     type: ClassVar[Literal["response.reasoning_summary_part.added"]]
 
 
-class ResponseReasoningSummaryPartDoneEvent(
-    _SummaryPartEvent, tag_field="type", tag="response.reasoning_summary_part.done"
-):
+class ResponseReasoningSummaryPartDoneEvent(_SummaryPartEvent, tag="response.reasoning_summary_part.done"):
     """A part of a reasoning summary is whole."""
 
     type: ClassVar[Literal["response.reasoning_summary_part.done"]]
 
 
-class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.delta"):
+class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag="response.reasoning_summary_text.delta"):
     """A piece of a reasoning summary."""
 
     type: ClassVar[Literal["response.reasoning_summary_text.delta"]]
@@ -199,14 +195,14 @@ class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag_field="type", tag="
     obfuscation: str | None = None
 
 
-class ResponseReasoningSummaryTextDoneEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.done"):
+class ResponseReasoningSummaryTextDoneEvent(_AtSummary, tag="response.reasoning_summary_text.done"):
     """The text of a reasoning summary is whole."""
 
     type: ClassVar[Literal["response.reasoning_summary_text.done"]]
     text: str = ""
 
 
-class ResponseReasoningTextDeltaEvent(_AtContent, tag_field="type", tag="response.reasoning_text.delta"):
+class ResponseReasoningTextDeltaEvent(_AtContent, tag="response.reasoning_text.delta"):
     """A piece of reasoning."""
 
     type: ClassVar[Literal["response.reasoning_text.delta"]]
@@ -214,76 +210,68 @@ class ResponseReasoningTextDeltaEvent(_AtContent, tag_field="type", tag="respons
     obfuscation: str | None = None
 
 
-class ResponseReasoningTextDoneEvent(_AtContent, tag_field="type", tag="response.reasoning_text.done"):
+class ResponseReasoningTextDoneEvent(_AtContent, tag="response.reasoning_text.done"):
     """A reasoning text is whole."""
 
     type: ClassVar[Literal["response.reasoning_text.done"]]
     text: str = ""
 
 
-class ResponseWebSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.web_search_call.in_progress"):
+class ResponseWebSearchCallInProgressEvent(_AtItem, tag="response.web_search_call.in_progress"):
     """A web search began."""
 
     type: ClassVar[Literal["response.web_search_call.in_progress"]]
 
 
-class ResponseWebSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.web_search_call.searching"):
+class ResponseWebSearchCallSearchingEvent(_AtItem, tag="response.web_search_call.searching"):
     """A web search is running."""
 
     type: ClassVar[Literal["response.web_search_call.searching"]]
 
 
-class ResponseWebSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.web_search_call.completed"):
+class ResponseWebSearchCallCompletedEvent(_AtItem, tag="response.web_search_call.completed"):
     """A web search ended."""
 
     type: ClassVar[Literal["response.web_search_call.completed"]]
 
 
-class ResponseFileSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.file_search_call.in_progress"):
+class ResponseFileSearchCallInProgressEvent(_AtItem, tag="response.file_search_call.in_progress"):
     """A file search began."""
 
     type: ClassVar[Literal["response.file_search_call.in_progress"]]
 
 
-class ResponseFileSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.file_search_call.searching"):
+class ResponseFileSearchCallSearchingEvent(_AtItem, tag="response.file_search_call.searching"):
     """A file search is running."""
 
     type: ClassVar[Literal["response.file_search_call.searching"]]
 
 
-class ResponseFileSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.file_search_call.completed"):
+class ResponseFileSearchCallCompletedEvent(_AtItem, tag="response.file_search_call.completed"):
     """A file search ended."""
 
     type: ClassVar[Literal["response.file_search_call.completed"]]
 
 
-class ResponseCodeInterpreterCallInProgressEvent(
-    _AtItem, tag_field="type", tag="response.code_interpreter_call.in_progress"
-):
+class ResponseCodeInterpreterCallInProgressEvent(_AtItem, tag="response.code_interpreter_call.in_progress"):
     """A code run was asked for."""
 
     type: ClassVar[Literal["response.code_interpreter_call.in_progress"]]
 
 
-class ResponseCodeInterpreterCallInterpretingEvent(
-    _AtItem, tag_field="type", tag="response.code_interpreter_call.interpreting"
-):
+class ResponseCodeInterpreterCallInterpretingEvent(_AtItem, tag="response.code_interpreter_call.interpreting"):
     """Code is running."""
 
     type: ClassVar[Literal["response.code_interpreter_call.interpreting"]]
 
 
-class ResponseCodeInterpreterCallCompletedEvent(
-    _AtItem, tag_field="type", tag="response.code_interpreter_call.completed"
-):
+class ResponseCodeInterpreterCallCompletedEvent(_AtItem, tag="response.code_interpreter_call.completed"):
     """A code run ended."""
 
     type: ClassVar[Literal["response.code_interpreter_call.completed"]]
 
 
-class ResponseCodeInterpreterCallCodeDeltaEvent(
-    _AtItem, tag_field="type", tag="response.code_interpreter_call_code.delta"
-):
+class ResponseCodeInterpreterCallCodeDeltaEvent(_AtItem, tag="response.code_interpreter_call_code.delta"):
     """A piece of the code to run."""
 
     type: ClassVar[Literal["response.code_interpreter_call_code.delta"]]
@@ -291,36 +279,32 @@ class ResponseCodeInterpreterCallCodeDeltaEvent(
     obfuscation: str | None = None
 
 
-class ResponseCodeInterpreterCallCodeDoneEvent(
-    _AtItem, tag_field="type", tag="response.code_interpreter_call_code.done"
-):
+class ResponseCodeInterpreterCallCodeDoneEvent(_AtItem, tag="response.code_interpreter_call_code.done"):
     """The code to run is whole."""
 
     type: ClassVar[Literal["response.code_interpreter_call_code.done"]]
     code: str = ""
 
 
-class ResponseImageGenCallInProgressEvent(_AtItem, tag_field="type", tag="response.image_generation_call.in_progress"):
+class ResponseImageGenCallInProgressEvent(_AtItem, tag="response.image_generation_call.in_progress"):
     """An image was asked for."""
 
     type: ClassVar[Literal["response.image_generation_call.in_progress"]]
 
 
-class ResponseImageGenCallGeneratingEvent(_AtItem, tag_field="type", tag="response.image_generation_call.generating"):
+class ResponseImageGenCallGeneratingEvent(_AtItem, tag="response.image_generation_call.generating"):
     """An image is being made."""
 
     type: ClassVar[Literal["response.image_generation_call.generating"]]
 
 
-class ResponseImageGenCallCompletedEvent(_AtItem, tag_field="type", tag="response.image_generation_call.completed"):
+class ResponseImageGenCallCompletedEvent(_AtItem, tag="response.image_generation_call.completed"):
     """An image is ready."""
 
     type: ClassVar[Literal["response.image_generation_call.completed"]]
 
 
-class ResponseImageGenCallPartialImageEvent(
-    _AtItem, tag_field="type", tag="response.image_generation_call.partial_image"
-):
+class ResponseImageGenCallPartialImageEvent(_AtItem, tag="response.image_generation_call.partial_image"):
     """A partial image, base64."""
 
     type: ClassVar[Literal["response.image_generation_call.partial_image"]]
@@ -328,7 +312,7 @@ class ResponseImageGenCallPartialImageEvent(
     partial_image_index: int = 0
 
 
-class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.delta"):
+class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag="response.mcp_call_arguments.delta"):
     """A piece of an MCP call's arguments."""
 
     type: ClassVar[Literal["response.mcp_call_arguments.delta"]]
@@ -336,50 +320,50 @@ class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="respons
     obfuscation: str | None = None
 
 
-class ResponseMcpCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.done"):
+class ResponseMcpCallArgumentsDoneEvent(_AtItem, tag="response.mcp_call_arguments.done"):
     """An MCP call's arguments are whole."""
 
     type: ClassVar[Literal["response.mcp_call_arguments.done"]]
     arguments: Json = ""
 
 
-class ResponseMcpCallInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_call.in_progress"):
+class ResponseMcpCallInProgressEvent(_AtItem, tag="response.mcp_call.in_progress"):
     """An MCP call began."""
 
     type: ClassVar[Literal["response.mcp_call.in_progress"]]
 
 
-class ResponseMcpCallCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_call.completed"):
+class ResponseMcpCallCompletedEvent(_AtItem, tag="response.mcp_call.completed"):
     """An MCP call ended."""
 
     type: ClassVar[Literal["response.mcp_call.completed"]]
 
 
-class ResponseMcpCallFailedEvent(_AtItem, tag_field="type", tag="response.mcp_call.failed"):
+class ResponseMcpCallFailedEvent(_AtItem, tag="response.mcp_call.failed"):
     """An MCP call failed."""
 
     type: ClassVar[Literal["response.mcp_call.failed"]]
 
 
-class ResponseMcpListToolsInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.in_progress"):
+class ResponseMcpListToolsInProgressEvent(_AtItem, tag="response.mcp_list_tools.in_progress"):
     """An MCP server is asked for its tools."""
 
     type: ClassVar[Literal["response.mcp_list_tools.in_progress"]]
 
 
-class ResponseMcpListToolsCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.completed"):
+class ResponseMcpListToolsCompletedEvent(_AtItem, tag="response.mcp_list_tools.completed"):
     """An MCP server named its tools."""
 
     type: ClassVar[Literal["response.mcp_list_tools.completed"]]
 
 
-class ResponseMcpListToolsFailedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.failed"):
+class ResponseMcpListToolsFailedEvent(_AtItem, tag="response.mcp_list_tools.failed"):
     """An MCP server did not name its tools."""
 
     type: ClassVar[Literal["response.mcp_list_tools.failed"]]
 
 
-class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.delta"):
+class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag="response.custom_tool_call_input.delta"):
     """A piece of a custom tool's input."""
 
     type: ClassVar[Literal["response.custom_tool_call_input.delta"]]
@@ -387,40 +371,40 @@ class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag_field="type", tag="resp
     obfuscation: str | None = None
 
 
-class ResponseCustomToolCallInputDoneEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.done"):
+class ResponseCustomToolCallInputDoneEvent(_AtItem, tag="response.custom_tool_call_input.done"):
     """A custom tool's input is whole."""
 
     type: ClassVar[Literal["response.custom_tool_call_input.done"]]
     input: str = ""
 
 
-class ResponseAudioDeltaEvent(Event, tag_field="type", tag="response.audio.delta"):
+class ResponseAudioDeltaEvent(Event, tag="response.audio.delta"):
     """A piece of audio, base64."""
 
     type: ClassVar[Literal["response.audio.delta"]]
     delta: str = ""
 
 
-class ResponseAudioDoneEvent(Event, tag_field="type", tag="response.audio.done"):
+class ResponseAudioDoneEvent(Event, tag="response.audio.done"):
     """The audio is whole."""
 
     type: ClassVar[Literal["response.audio.done"]]
 
 
-class ResponseAudioTranscriptDeltaEvent(Event, tag_field="type", tag="response.audio.transcript.delta"):
+class ResponseAudioTranscriptDeltaEvent(Event, tag="response.audio.transcript.delta"):
     """A piece of the audio's transcript."""
 
     type: ClassVar[Literal["response.audio.transcript.delta"]]
     delta: str = ""
 
 
-class ResponseAudioTranscriptDoneEvent(Event, tag_field="type", tag="response.audio.transcript.done"):
+class ResponseAudioTranscriptDoneEvent(Event, tag="response.audio.transcript.done"):
     """The transcript is whole."""
 
     type: ClassVar[Literal["response.audio.transcript.done"]]
 
 
-class ResponseErrorEvent(Event, tag_field="type", tag="error"):
+class ResponseErrorEvent(Event, tag="error"):
     """An error inside the stream; flat by the spec, but real streams nest it under `error` too."""
 
     type: ClassVar[Literal["error"]]

@@ -29,7 +29,7 @@ def _no_text() -> str:
     return ""
 
 
-class Tagged(Open):
+class Tagged(Open, tag_field="type"):
     """Base of the structs that are told apart by `type`."""
 
     if not TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Annotation(Open):
     index: int | None = None
 
 
-class OutputText(Tagged, tag_field="type", tag="output_text"):
+class OutputText(Tagged, tag="output_text"):
     """Text of an output message."""
 
     type: ClassVar[Literal["output_text"]]
@@ -68,21 +68,21 @@ class OutputText(Tagged, tag_field="type", tag="output_text"):
         return self.__dict__.get("parsed")
 
 
-class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
+class OutputRefusal(Tagged, tag="refusal"):
     """The model's refusal."""
 
     type: ClassVar[Literal["refusal"]]
     refusal: str = msgspec.field(default_factory=_no_text)
 
 
-class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
+class ReasoningText(Tagged, tag="reasoning_text"):
     """Reasoning as plain text, where a model gives it."""
 
     type: ClassVar[Literal["reasoning_text"]]
     text: str = msgspec.field(default_factory=_no_text)
 
 
-class SummaryText(Tagged, tag_field="type", tag="summary_text"):
+class SummaryText(Tagged, tag="summary_text"):
     """A piece of a reasoning summary."""
 
     type: ClassVar[Literal["summary_text"]]
@@ -103,7 +103,7 @@ else:
     Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText]
 
 
-class OutputMessage(Tagged, tag_field="type", tag="message"):
+class OutputMessage(Tagged, tag="message"):
     """A message of the model; its `status` is not that of the response: a complete one may hold "in_progress" here."""
 
     type: ClassVar[Literal["message"]]
@@ -114,7 +114,7 @@ class OutputMessage(Tagged, tag_field="type", tag="message"):
     phase: str | None = None
 
 
-class FunctionCall(Tagged, tag_field="type", tag="function_call"):
+class FunctionCall(Tagged, tag="function_call"):
     """A call of a function; `arguments` is text that the model wrote, and may be invalid JSON."""
 
     type: ClassVar[Literal["function_call"]]
@@ -130,7 +130,7 @@ class FunctionCall(Tagged, tag_field="type", tag="function_call"):
         return self.__dict__.get("parsed_arguments")
 
 
-class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
+class ReasoningItem(Tagged, tag="reasoning"):
     """A reasoning step; some models do not take it back as input."""
 
     type: ClassVar[Literal["reasoning"]]
@@ -141,7 +141,7 @@ class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
     status: str | None = None
 
 
-class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
+class WebSearchCall(Tagged, tag="web_search_call"):
     """A web search the server ran."""
 
     type: ClassVar[Literal["web_search_call"]]
@@ -150,7 +150,7 @@ class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
     action: Json = None
 
 
-class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
+class FileSearchCall(Tagged, tag="file_search_call"):
     """A file search the server ran."""
 
     type: ClassVar[Literal["file_search_call"]]
@@ -160,7 +160,7 @@ class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
     results: Json = None
 
 
-class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
+class ComputerCall(Tagged, tag="computer_call"):
     """An action on a computer that the model asks for."""
 
     type: ClassVar[Literal["computer_call"]]
@@ -171,7 +171,7 @@ class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
     status: str | None = None
 
 
-class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
+class ComputerCallOutput(Tagged, tag="computer_call_output"):
     """The result of an action on a computer."""
 
     type: ClassVar[Literal["computer_call_output"]]
@@ -181,7 +181,7 @@ class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
     status: str | None = None
 
 
-class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call"):
+class ImageGenerationCall(Tagged, tag="image_generation_call"):
     """An image the server made, base64 in `result`."""
 
     type: ClassVar[Literal["image_generation_call"]]
@@ -190,7 +190,7 @@ class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call")
     status: str | None = None
 
 
-class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call"):
+class CodeInterpreterCall(Tagged, tag="code_interpreter_call"):
     """Code the server ran."""
 
     type: ClassVar[Literal["code_interpreter_call"]]
@@ -201,7 +201,7 @@ class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call")
     status: str | None = None
 
 
-class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
+class LocalShellCall(Tagged, tag="local_shell_call"):
     """A shell command that the model asks for."""
 
     type: ClassVar[Literal["local_shell_call"]]
@@ -211,7 +211,7 @@ class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
     status: str | None = None
 
 
-class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
+class McpListTools(Tagged, tag="mcp_list_tools"):
     """The tools an MCP server offers."""
 
     type: ClassVar[Literal["mcp_list_tools"]]
@@ -221,7 +221,7 @@ class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
     error: Json = None
 
 
-class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
+class McpApprovalRequest(Tagged, tag="mcp_approval_request"):
     """An MCP call that waits for approval."""
 
     type: ClassVar[Literal["mcp_approval_request"]]
@@ -231,7 +231,7 @@ class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
     arguments: str = msgspec.field(default_factory=_no_text)
 
 
-class McpCall(Tagged, tag_field="type", tag="mcp_call"):
+class McpCall(Tagged, tag="mcp_call"):
     """An MCP call the server made."""
 
     type: ClassVar[Literal["mcp_call"]]
