@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 
-_OTHERS = [signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
+ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
+"""What ends a process: SIGINT, SIGTERM and, where there is one, SIGHUP."""
 
 # The signal that interrupted this process last.
 _last: list[int] = [signal.SIGINT]
@@ -39,7 +40,7 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
     """Call `act` with the signal's number for each SIGINT, SIGTERM and SIGHUP while the block lasts."""
     loop = asyncio.get_running_loop()
     caught: list[tuple[signal.Signals, Any]] = []
-    for number in (signal.SIGINT, *_OTHERS):
+    for number in ENDING:
         before = signal.getsignal(number)
         if number == HANG_UP and before is signal.SIG_IGN:
             continue
@@ -83,7 +84,7 @@ def signals_interrupt() -> Iterator[None]:
 
     After the block they end the process without a message.
     """
-    taken = [number for number in (signal.SIGINT, *_OTHERS) if signal.getsignal(number) is not signal.SIG_IGN]
+    taken = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     for number in taken:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _as_ctrl_c)
     try:

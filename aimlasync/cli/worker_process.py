@@ -19,13 +19,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from aimlasync._command_line import collect_seldom
-from aimlasync.cli.ctrl_c import HANG_UP, exit_code, signals_interrupt
+from aimlasync.cli.ctrl_c import ENDING, exit_code, signals_interrupt
 
 PART = "AIMLASYNC_PART"
 """The variable that says a worker's part, and where its parent listens."""
-
-# What ends a process: SIGINT, SIGTERM and, where there is one, SIGHUP.
-_ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
 
 
 class WorkerProcess:
@@ -47,7 +44,7 @@ class WorkerProcess:
         if can_fork:
             # A signal that came before `_work` has its handlers would be lost: the interpreter clears what is pending
             # in a fork, and ignores what its own hooks raise. The worker takes the mask off.
-            held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
             try:
                 self._process.start()
             finally:
@@ -105,7 +102,7 @@ def _work(part: str, arguments: Sequence[str], receiver: Connection, inherited: 
         each.close()
     try:
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         try:
             address = receiver.recv()
         except (EOFError, OSError):

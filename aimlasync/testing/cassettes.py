@@ -21,7 +21,7 @@ from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields
 from aimlasync.testing import cassette_file
 from aimlasync.testing.cassette_file import HIDDEN, PARTS, Exchange, Reply, Request
-from aimlasync.transport.base import MAX_BODY, RawReply, Transport, gathered
+from aimlasync.transport.base import MAX_BODY, RawReply, ReadBody, Transport, gathered
 from aimlasync.wire.redaction import Secrets
 
 Mode = Literal["once", "none", "new", "all"]
@@ -284,12 +284,11 @@ def _played(reply: Reply) -> RawReply:
     return _Played(reply, pieces)
 
 
-class _Played:
+class _Played(ReadBody):
     """A response out of a cassette; a stream comes event by event."""
 
     def __init__(self, reply: Reply, pieces: list[bytes]) -> None:
-        self.status = reply.status
-        self.headers: Mapping[str, str] = Fields.of(reply.headers)
+        super().__init__(reply.status, Fields.of(reply.headers), b"")
         self._pieces = iter([piece for piece in pieces if piece])
         self._broken = reply.broken
 
@@ -302,9 +301,3 @@ class _Played:
         if not piece and self._broken is not None:
             raise APIConnectionError(f"as it was recorded: {self._broken}")
         return piece
-
-    def abort(self) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
