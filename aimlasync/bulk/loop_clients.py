@@ -58,17 +58,8 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> tuple[object, ...]:
         """The same for all copies of one."""
         quota = None if self.quota is None else pickle.dumps(self.quota)
-        return (
-            self.base_url,
-            self.key_env,
-            self.allow_http,
-            self.limits,
-            self.timeout,
-            self.retry,
-            quota,
-            repr(self.store),
-            self.family,
-        )
+        others = msgspec.structs.replace(self, quota=None, store=None)
+        return (*msgspec.structs.astuple(others), quota, repr(self.store))
 
     async def close(self) -> None:
         """Close the client of this event loop that was opened with these options; a later call opens another."""

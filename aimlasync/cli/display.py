@@ -129,7 +129,7 @@ class ProgressDisplay:
         # Snapshots also measure what holds a job back, so they are taken without a view too.
         snapshot = self._job.snapshot()
         if self._mode == "json":
-            self._print_json(snapshot)
+            click.echo(_encode(snapshot), err=True)
         if self._live is not None:
             self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
         if self._next_line is not None and snapshot.seconds >= self._next_line:
@@ -144,9 +144,6 @@ class ProgressDisplay:
         labels = {"labels": dict(totals.labels)} if totals.labelled else {}
         judged = {"judged": quality.judged, "right": quality.right} if job.options.gold is not None else {}
         click.echo(_encode({**msgspec.to_builtins(job.snapshot()), **labels, **judged}), err=True)
-
-    def _print_json(self, snapshot: Snapshot) -> None:
-        click.echo(_encode(snapshot), err=True)
 
 
 def progress_line(title: str, now: Snapshot) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from aimlasync import run
 from aimlasync.cli.server import Where, find_server, open_client, where_options
 from aimlasync.cli.terminal import printable
-from aimlasync.wire.models import Model, ModelList
+from aimlasync.wire.models import ModelList
 
 
 @click.command(
@@ -19,7 +19,13 @@ from aimlasync.wire.models import Model, ModelList
 @where_options
 def models(search: str | None, as_json: bool, where: Where) -> None:
     """Run `aimlasync models`."""
-    found = [model for model in run(_models(where)) if search is None or _has(model, search)]
+
+    async def listed() -> ModelList:
+        async with open_client(find_server(where, needs_model=False)) as client:
+            return await client.models.list()
+
+    word = (search or "").lower()
+    found = [model for model in run(listed()) if any(word in name.lower() for name in (model.id, *model.aliases))]
     found.sort(key=lambda model: model.id)
     if as_json:
         for model in found:
@@ -32,15 +38,6 @@ def models(search: str | None, as_json: bool, where: Where) -> None:
     click.echo(f"{'id':<{width}}  {'context':>9}  {'max output':>10}")
     for model in found:
         click.echo(f"{printable(model.id):<{width}}  {_count(model.context):>9}  {_count(model.max_output):>10}")
-
-
-async def _models(where: Where) -> ModelList:
-    async with open_client(find_server(where, needs_model=False)) as client:
-        return await client.models.list()
-
-
-def _has(model: Model, word: str) -> bool:
-    return any(word.lower() in name.lower() for name in (model.id, *model.aliases))
 
 
 def _count(tokens: int | None) -> str:

@@ -71,14 +71,14 @@ def _and_more(shown: list[str], count: int) -> str:
     return ", ".join(shown) + (f" and {count - len(shown):,} more" if count > len(shown) else "")
 
 
-def _table(names: int, heads: list[str], *, width: int = _HEAD) -> tuple[Table, Callable[..., None]]:
+def _table(names: int, heads: list[str]) -> tuple[Table, Callable[..., None]]:
     """A table with so many columns of names, then numbers; and what adds a line."""
     table = Table.grid(padding=(0, 2))
     for at in range(len(heads)):
         if at < names:
             table.add_column(no_wrap=True, max_width=NAME, overflow="ellipsis")
         else:
-            table.add_column(justify="right", no_wrap=True, max_width=width, overflow="ellipsis")
+            table.add_column(justify="right", no_wrap=True, max_width=_HEAD, overflow="ellipsis")
     table.add_row(*(Text(head, style="bold") for head in heads))
 
     def add(*cells: str | Text) -> None:

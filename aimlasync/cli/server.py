@@ -154,11 +154,10 @@ async def open_client(
     *,
     limits: Limits | None = None,
     quota: Quota | None = None,
-    ttft: float = 0.15,
     spread: float = 0.4,
     store: Store | None = None,
 ) -> AsyncIterator[AsyncClient]:
-    """Open a client for `server`, whose limits are those of `quota`; `ttft` and `spread` are the simulator's.
+    """Open a client for `server`, whose limits are those of `quota`; `spread` is the simulator's.
 
     Answers are kept in `store`, and those that are there are not asked for.
     """
@@ -167,7 +166,7 @@ async def open_client(
         if endpoint is None:
             from aimlasync.simulator import Latency, Simulator
 
-            latency = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
+            latency = Latency.of(ttft=0.15, tokens_per_second=400, spread=spread)
             sim = await stack.enter_async_context(Simulator(latency=latency))
             endpoint = Endpoint(base_url=sim.base_url, api_key=sim.key, name="simulator", provider=AIMLAPI)
         endpoint.quota = quota
