@@ -240,11 +240,20 @@ def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
         (("in/a.csv", "bad.csv"), "bad.csv: line 3: 3 fields under a header of 2"),
         (("in/a.csv", "rows.jsonl"), "rows.jsonl: jsonl, and the files before are csv; ask in separate jobs"),
         (("bare",), "bare: a directory without .csv"),
-        (("in", "-o", "in/out.jsonl"), "in/out.jsonl: the input itself"),
-        (("one", "-o", "one/out.csv"), "one/out.csv: the input itself; choose another -o"),
-        (("o*e/*.csv", "-o", "one/out.csv"), "one/out.csv: the input itself; choose another -o"),
-        (("in/*.csv", "-o", "in/out.csv"), "in/out.csv: the input itself; choose another -o, or name the files"),
-        (("in/*.csv", "-o", "x.jsonl", "--errors", "in/x.csv"), "in/x.csv: the input itself"),
+        (("in", "-o", "in/out.jsonl"), "in/out.jsonl: in the input, where the next run would read it; choose"),
+        (
+            ("one", "-o", "one/out.csv"),
+            "one/out.csv: in the input, where the next run would read it; choose another -o",
+        ),
+        (
+            ("o*e/*.csv", "-o", "one/out.csv"),
+            "one/out.csv: in the input, where the next run would read it; choose another -o",
+        ),
+        (
+            ("in/*.csv", "-o", "in/out.csv"),
+            "in/out.csv: in the input, where the next run would read it; choose another -o, or",
+        ),
+        (("in/*.csv", "-o", "x.jsonl", "--errors", "in/x.csv"), "in/x.csv: in the input"),
     ],
 )
 def test_what_cannot_be_read_together_is_said_in_one_line(vendor: Vendor, said: tuple[str, ...], what: str) -> None:

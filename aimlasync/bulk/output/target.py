@@ -216,10 +216,12 @@ def refuse_input(path: str, reads: Collection[Readable | str], *, option: str) -
     """Raise InputError for a path, or an address, of what is read."""
     for read in reads:
         if _same(read, path) if isinstance(read, str) else read.same_file(path):
+            is_there = is_address(path) or os.path.exists(path)
+            what = "the input itself" if is_there else "in the input, where the next run would read it"
             # A pattern that a shell resolved has the output in it from the second run on.
             is_one = isinstance(read, str) or len(read.paths) == 1
             others = "" if is_one else ", or name the files of the input without it"
-            raise InputError(shown(path), f"the input itself; choose another {option}{others}")
+            raise InputError(shown(path), f"{what}; choose another {option}{others}")
 
 
 def _stem(path: str) -> str | None:
