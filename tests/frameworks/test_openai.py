@@ -185,6 +185,15 @@ async def test_the_environments_proxy_is_used_as_by_the_sdk(monkeypatch: pytest.
         assert len(proxy.requests) == 1
 
 
+async def test_the_class_may_stand_for_the_sdks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "AsyncOpenAI", ours.AsyncOpenAI)
+    async with raw_server(says()) as server, openai.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        patient = client.with_options(timeout=60)
+        await patient.chat.completions.create(model="m", messages=HELLO)
+        assert isinstance(patient, ours.AsyncOpenAI)
+        assert isinstance(patient, openai.AsyncOpenAI)
+
+
 # --- over an httpx client of the user's ------------------------------------------------------------------------------
 
 
