@@ -109,8 +109,9 @@ def advised(error: AimlasyncError) -> str:
     said = one_line(error.message)
     if isinstance(error, AuthenticationError) and "pass api_key=" in said:
         return said.replace("pass api_key=", KEY_ENV)
-    for in_code, here in _OF_PROGRAMS:
-        said = said.replace(in_code, here)
+    if isinstance(error, UnsupportedRequestError):
+        for in_code, here in _OF_PROGRAMS:
+            said = said.replace(in_code, here)
     if isinstance(error, (UnpricedError, UnsupportedRequestError)):
         # It says itself what to do.
         return said
@@ -137,7 +138,6 @@ _FROM_STDIN = {
 _OF_PROGRAMS = (
     ("; validate=False sends it anyway", ""),
     ("call client.responses.create(model=..., input=...)", "add --endpoint responses"),
-    ("give proxy= to the client to use it", "add --proxy to use it"),
 )
 
 _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (

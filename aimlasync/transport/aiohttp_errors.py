@@ -60,7 +60,7 @@ def _unused_proxy(url: URL) -> str:
     if host in _LOOPBACK or not (proxies.get(url.scheme) or proxies.get("all")) or proxy_bypass(host):
         return ""
     name = url.scheme if proxies.get(url.scheme) else "all"
-    return f"; {name.upper()}_PROXY of the environment is not used: give proxy= to the client to use it"
+    return f"; {name.upper()}_PROXY of the environment is not used: give proxy= to a client, --proxy to a command"
 
 
 def _of_authorities(error: Exception) -> str:

@@ -276,7 +276,7 @@ def test_the_proxy_of_the_environment_is_used_where_it_is_asked_for(monkeypatch:
     ask = ["chat", "hi", "--model", "m", "--allow-http", "--key-env", "OPENAI_API_KEY", "--base-url"]
     without = run(*ask, "http://model.invalid/v1")
     assert without.exit_code == 1
-    assert "HTTP_PROXY of the environment is not used: add --proxy to use it" in without.stderr
+    assert "HTTP_PROXY of the environment is not used: give proxy= to a client, --proxy to a command" in without.stderr
     through = run(*ask, "http://model.invalid/v1", "--proxy")
     assert through.exit_code == 1
     assert "could not connect to the proxy 127.0.0.1:1, which is the way to model.invalid" in through.stderr
