@@ -344,6 +344,15 @@ def test_the_input_is_never_written_over(memory: Any, words: tuple[str, ...]) ->
     assert memory.cat("/in/rows.csv") == b"city\nRome\nParis\n"
 
 
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize(("read", "code"), [("memory://in/", 2), ("memory://in/*.csv", 0)])
+def test_nothing_is_written_where_the_next_run_would_read_it(read: str, code: int) -> None:
+    refused = "aimlasync: memory://in/out.csv: the input itself; choose another -o"
+    assert said("bulk", read, *ASK, "-o", "memory://in/out.csv") == (2, refused)
+    # A pattern without ** goes no deeper.
+    assert run("bulk", read, *ASK, "-o", "memory://in/deep/out.csv").exit_code == code
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
