@@ -79,7 +79,7 @@ def shown(address: str) -> str:
 
 
 def real_name(path: str) -> str:
-    """Return a path with its links followed, or an address without its secrets: two names of one file are equal."""
+    """Return a path with its links followed, or an address without its secrets: what two names of one file share."""
     return shown(path) if is_address(path) else os.path.realpath(path)
 
 
