@@ -202,7 +202,11 @@ class ToolExecutor:
             raise
         except BaseException as error:  # noqa: BLE001  # `sys.exit` in a tool ends the tool, and not the service
             failure = error
-        return "", await self._words_for(call, failure)
+        try:
+            return "", await self._words_for(call, failure)
+        finally:
+            # Its frames are the tool's and this one, which would keep each other until the collector comes.
+            del failure
 
     async def _words_for(self, call: ToolCall, failure: BaseException) -> str:
         """Return what the model is told of a tool that failed. Raises what `on_tool_error` raises."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from aimlasync.client.call import Attempt
 from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.client.stream_reading import StreamReading
+from aimlasync.errors import AimlasyncError
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Stream(StreamReading[P, W]):
     async def __anext__(self) -> P:
         while not self._ready:
             if self._failure is not None:
-                raise self._failure
+                raise _copied(self._failure)
             if self._ended:
                 raise StopAsyncIteration
             await self._fill()
@@ -55,7 +56,7 @@ class Stream(StreamReading[P, W]):
         """
         while not self._ready:
             if self._failure is not None:
-                raise self._failure
+                raise _copied(self._failure)
             if self._ended:
                 return []
             await self._fill()
@@ -82,7 +83,7 @@ class Stream(StreamReading[P, W]):
                 if delta := self.text_of(self._ready.popleft()):
                     yield delta
             if self._failure is not None:
-                raise self._failure
+                raise _copied(self._failure)
             if self._ended:
                 return
             await self._fill()
@@ -105,7 +106,7 @@ class Stream(StreamReading[P, W]):
         # The assembler has them.
         self._ready.clear()
         if self._failure is not None:
-            raise self._failure
+            raise _copied(self._failure)
         if self._ended:
             return False
         await self._fill()
@@ -166,6 +167,13 @@ class Stream(StreamReading[P, W]):
     def whole_body(self) -> bytes:
         """The bytes of an answer that came whole though it was to be streamed; empty for one that was streamed."""
         return b"" if self._whole_reply is None else self._whole_reply.raw
+
+
+def _copied(error: AimlasyncError) -> AimlasyncError:
+    """Return an error to raise: with one that the stream keeps, its reader's frames would stay until the collector."""
+    copied = type(error).__new__(type(error), *error.args)
+    vars(copied).update(vars(error))
+    return copied
 
 
 def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:

@@ -7,12 +7,14 @@ import copy
 import dataclasses
 import datetime
 import enum
+import gc
 import sys
 from collections import ChainMap, OrderedDict, UserDict, deque
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
@@ -338,3 +340,25 @@ async def test_calls_may_be_given_up_for_another_question(endpoint: Any) -> None
     results = [at for at, item in enumerate(run.items) if "tool_call_id" in item or "output" in item]
     assert max(results) < run.items.index({"role": "user", "content": "No, another thing."})
     assert [one.status for one in sim.ledger] == [200, 200]
+
+
+async def test_what_a_tool_that_failed_held_is_free_when_its_call_has_ended() -> None:
+    raised: list[ref[Exception]] = []
+
+    async def fail() -> str:
+        """Fail."""
+        error = agents.ToolError("no")
+        raised.append(ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async with scripted(calls(Call("fail")), "done") as (_, client):
+        gc.collect()
+        gc.disable()
+        try:
+            await agents.run(client, model=MODEL, tools=[fail], input="Go")
+            assert [error() for error in raised] == [None]
+        finally:
+            gc.enable()

@@ -6,8 +6,9 @@ import asyncio
 import gc
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -170,6 +171,45 @@ async def test_an_error_event_that_repeats_a_chunk_is_an_error() -> None:
     text, error = await read_chat(chunk("one "), chunk("one "), again, DONE)
     assert text == "one one "
     assert isinstance(error, StreamError)
+
+
+async def iterated(pieces: AsyncIterator[Any]) -> None:
+    async for _ in pieces:
+        pass
+
+
+async def read_at_once(stream: ChatStream) -> None:
+    while await stream.read_some():
+        pass
+
+
+@pytest.mark.parametrize(
+    "read_on",
+    [iterated, lambda stream: iterated(stream.text), ChatStream.collect, read_at_once],
+    ids=["pieces", "text", "whole", "reads"],
+)
+async def test_what_the_reader_of_a_stream_that_failed_held_is_free_when_it_has_ended(read_on: Any) -> None:
+    class Held:
+        pass
+
+    async def read(client: AsyncClient) -> ref[Held]:
+        held = Held()
+        stream = await open_chat(client)
+        for _ in range(2):
+            with pytest.raises(TruncatedStreamError, match="ended before the answer did") as caught:
+                await read_on(stream)
+            assert caught.value.info is stream.info
+            assert caught.value.partial is not None
+            del caught
+        return ref(held)
+
+    async with raw_server(Script([chunk("a")])) as server, connect(server) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await asyncio.create_task(read(client)))() is None
+        finally:
+            gc.enable()
 
 
 async def test_all_of_a_read_is_delivered_before_the_error_that_came_with_it() -> None:
