@@ -136,7 +136,8 @@ class Deadlines:
         self._rings_at = when
         # Some alarms are past when they are set.
         self._due = max(when, self._loop.time())
-        self._timer = self._loop.call_at(when, self._ring)
+        # Behind the callers' own bounds of the same turn: a cancellation of anyio's is lost behind another one.
+        self._timer = self._loop.call_at(when, self._loop.call_soon, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

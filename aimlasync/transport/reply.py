@@ -132,8 +132,11 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
                 self._cancelled = None
 
     def cancel(self, msg: object = None) -> bool:
-        """Let the wait end with a CancelledError; return whether there is one."""
-        if self._step is None:
+        """Let the wait end with a CancelledError; return whether there is one, which was not to end so before.
+
+        The first message stays: anyio tells its own cancellations by theirs.
+        """
+        if self._step is None or self._cancelled is not None:
             return False
         self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.wake()

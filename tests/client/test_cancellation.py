@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from aimlasync import AsyncClient, Limits, Retry, Timeout
+from aimlasync.errors import APITimeoutError
 from tests.support.servers import STEPS, RawServer, Script, raw_server, turns, until
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -125,3 +128,28 @@ async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for
             assert client.statistics()[0].attempts == len(holders) - waiting
         await until(lambda: server.open_connections == 0)
     await until(lambda: asyncio.all_tasks() == tasks_before)
+
+
+@pytest.mark.parametrize("apart", [-0.001, 0.0001, 0.001])
+@pytest.mark.parametrize("waits", [False, True], ids=["answer", "place"])
+async def test_a_bound_of_anyio_that_passes_with_the_calls_own_is_no_cancellation(waits: bool, apart: float) -> None:
+    """Both cancel the task in one turn of the loop, and anyio tells its own cancellation by its message."""
+    async with raw_server(Script(head=b"", end="stall")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, limits=Limits(concurrency=1)) as client:
+            holder = asyncio.ensure_future(whole(client)) if waits else None
+            await asyncio.sleep(0.01)
+
+            async def bounded() -> None:
+                asyncio.get_running_loop().call_later(0.01, time.sleep, 0.02)
+                with pytest.raises((TimeoutError, APITimeoutError)), anyio.fail_after(0.02):
+                    await client.chat.completions.create(model="m", messages=HELLO, timeout=0.02 + apart)
+                task = asyncio.current_task()
+                assert task is not None
+                assert task.cancelling() == 0
+                await asyncio.sleep(0)
+
+            for _ in range(3):
+                await asyncio.create_task(bounded())
+            if holder is not None:
+                holder.cancel()
+                await asyncio.gather(holder, return_exceptions=True)
