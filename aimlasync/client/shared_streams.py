@@ -140,6 +140,8 @@ class Reader:
         except Exception as error:  # noqa: BLE001  # raised to each reader
             stream.failure = error
         finally:
+            # Its result may be the stream.
+            self._task = None
             stream.turn = None
             for reader in stream.readers:
                 reader.wake()

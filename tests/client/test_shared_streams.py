@@ -370,17 +370,21 @@ async def test_what_a_cancelled_reader_would_have_read_is_read_by_the_next(over:
     assert server.requests == 1
 
 
-@pytest.mark.parametrize("how", ["close", "drop"])
+@pytest.mark.parametrize("how", ["close", "drop", "drop what a task has opened"])
 async def test_with_its_last_reader_the_stream_goes_and_nothing_is_kept(how: str, server: Paced) -> None:
     await server.let(1)
     async with client_of(server) as client:
-        streams = [await opened(client) for _ in range(3)]
-        for stream in streams[:2]:
+        opening: list[Any] = [opened(client) for _ in range(3)]
+        if "task" in how:
+            opening = [asyncio.create_task(each) for each in opening]
+        streams = [await each for each in opening]
+        opening.clear()
+        for stream in streams[1:]:
             await stream.close()
         del stream
         assert in_flight(client) == 1
         if how == "close":
-            await streams[2].close()
+            await streams[0].close()
         streams.clear()
         await until(lambda: in_flight(client) == 0 and not server.open)
         assert client.cache is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import anyio
 import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
@@ -104,6 +105,18 @@ async def test_a_client_that_is_closed_or_forgotten_is_kept_by_no_timer() -> Non
             await until(lambda: server.open_connections == 0)
         gc.collect()
         assert sum(isinstance(one, Deadlines) for one in gc.get_objects()) <= before
+
+
+def test_a_bound_of_anyio_of_the_same_turn_comes_first() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.call_later(0.5, lambda: setattr(loop, "now", loop.now + 0.51))
+        with anyio.move_on_after(1.0) as scope:
+            await bounded(Deadlines(loop), 0.999)
+        assert scope.cancelled_caught
+
+    run(main())
 
 
 async def test_a_cancellation_before_the_deadline_is_one() -> None:
