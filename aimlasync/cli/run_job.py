@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -67,6 +68,10 @@ class JobView:
         job.is_throwaway = self.is_throwaway
         if job.rows.changes is not None:
             self.progress.changes(job.rows.source.name, job.rows.changes)
+        if (other := job.rows.same_job) is not None and not self.is_throwaway:
+            made = f"aimlasync export {shlex.quote(other)} -o ..."
+            said = f"{other} has answers to the same requests: '{made}' makes a table of them without a call"
+            self.progress.note(said)
         if isinstance(job.task, ClassifyTask) and job.pending != 0:
             self.progress.labels(job.task)
         self._stack.enter_context(self.progress.showing(job))

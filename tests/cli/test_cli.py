@@ -715,3 +715,16 @@ def test_what_is_wrong_by_gold_can_be_written_with_the_labels(vendor: Callable[.
 def test_what_is_missing_or_too_much_is_one_line_that_says_what_to_do(args: list[str], said: str) -> None:
     done = run(*args)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"aimlasync: {said}\n")
+
+
+def test_a_job_whose_answers_are_beside_it_says_so(vendor: Callable[..., Simulator]) -> None:
+    vendor()
+    write("in.csv", "text\nI want a refund\n")
+    asked = ("classify", "in.csv", "--labels", "a,b")
+    hint = "aimlasync: out.csv.journal has answers to the same requests: 'aimlasync export out.csv.journal -o ...'"
+    assert hint not in run(*asked, "-o", "out.csv").stderr
+    assert hint not in run(*asked, "-o", "out.csv").stderr
+    assert hint in run(*asked, "-o", "out.xlsx").stderr
+    # It is another job.
+    assert hint not in run("classify", "in.csv", "--labels", "a,c", "-o", "other.csv").stderr
+    assert run("export", "out.csv.journal", "-o", "again.csv").exit_code == 0

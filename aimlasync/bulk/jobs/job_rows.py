@@ -38,6 +38,8 @@ class JobRows(Protocol):
     """Whether another run goes on where this one stopped."""
     changes: Changes | None
     """How the table differs from that of the last run, None where it does not."""
+    same_job: str | None
+    """Another journal, that has answers to the same requests, where this job has none."""
     shared: SharedCalls | None
     """The calls that serve more than one row, None where identical requests are each asked."""
 

@@ -26,7 +26,7 @@ from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
-from aimlasync.bulk.journal.manifest import add_facts, facts_of, spelled
+from aimlasync.bulk.journal.manifest import add_facts, facts_of, of_same_job, spelled
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Glance, Record, add_earlier
 from aimlasync.bulk.journal.table_changes import Changes, follow
@@ -66,6 +66,8 @@ class JournaledRows:
         self._added = added
         self.changes: Changes | None = None
         """How the table differs from that of the last run, None where it does not."""
+        self.same_job: str | None = None
+        """Another journal, beside this one, that has answers to the same requests, where this one is new."""
         self.sample = Sample()
         """Of a dry run."""
         self._forget()
@@ -88,6 +90,8 @@ class JournaledRows:
         )
         self.path = journal
         """As it was given, links not followed."""
+        if survey is not None and not restart:
+            self.same_job = of_same_job(journal)
         try:
             self._load(restart=restart)
             if self._journal.job.get("judged") != self.identity().get("judged"):

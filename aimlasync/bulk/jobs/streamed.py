@@ -34,6 +34,7 @@ class StreamedRows:
 
     is_resumable = False
     changes: Changes | None = None
+    same_job: str | None = None
     shared: SharedCalls | None = None
 
     def __init__(

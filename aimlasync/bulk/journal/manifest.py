@@ -30,6 +30,8 @@ _SHOWN = 3
 # A checksum is not shown in a message: nobody can read it.
 _DIGEST = re.compile("[0-9a-f]{64}")
 _WIDTH = 60
+# Of other jobs in a directory, which are looked at when one begins.
+_MOST_JOURNALS = 1000
 
 
 class JournalError(Exception):
@@ -150,6 +152,15 @@ def job_of(path: str) -> dict[str, Any]:
     """Return what the manifest of the journal at `path` says of its job, {} where there is none to read."""
     job = (read_manifest(f"{path}.manifest") or {}).get("job")
     return job if isinstance(job, dict) else {}
+
+
+def of_same_job(path: str) -> str | None:
+    """Return a journal in the directory of the one at `path` that has answers of the same job, None for no other."""
+    job, folder = job_of(path), os.path.dirname(path)
+    with os.scandir(folder or ".") as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith(".manifest"))[:_MOST_JOURNALS]
+    others = (os.path.join(folder, name.removesuffix(".manifest")) for name in names)
+    return next((other for other in others if other != path and _size(other) and job_of(other) == job), None)
 
 
 def is_manifest(path: str) -> bool:

@@ -55,6 +55,7 @@ class PartRows:
 
     is_resumable = True
     changes: Changes | None = None
+    same_job: str | None = None
     shared: SharedCalls | None = None
 
     def __init__(
