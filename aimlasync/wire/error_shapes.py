@@ -5,7 +5,7 @@ word counts, since gateways wrap what the server behind them said. Names are com
 hyphens. It has no I/O. It may import `wire.begun_json`, `wire.waits` and `wire.wait_sentences`.
 Sources: OpenAI, Azure, AI/ML API, ByteSpike, Gemini (a list of objects, google.rpc.Status), OpenRouter (`metadata`),
 Anthropic, Mistral, Groq, vLLM, FastAPI (`detail`), LiteLLM (the JSON of another server inside a message), NestJS,
-RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`), Apigee (`fault`).
+RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`), Apigee (`fault`), Bedrock.
 """
 
 from __future__ import annotations
@@ -126,8 +126,17 @@ def _layers(body: Any) -> list[tuple[_Layer, str]]:
         # FastChat says what is wrong where its answer would be.
         names = (*_MESSAGES, "text") if layer.get("errorcode") else _MESSAGES
         found.append((layer, told or next(filter(None, (_text(layer.get(name)) for name in names)), "")))
-        inside = next((layer[name] for name in _INSIDE if _object(layer.get(name)) is not None), None)
+        named = (layer[name] for name in _INSIDE if _object(layer.get(name)) is not None)
+        inside = next(named, None) or _under_its_type(inside)
     return found
+
+
+def _under_its_type(body: Any) -> _Layer | None:
+    """Return an error that stands under its type, as Bedrock has it: {"throttlingException": {"message": ...}}."""
+    for name, part in body.items() if isinstance(body, Mapping) else ():
+        if isinstance(part, Mapping) and isinstance(name, str) and name.endswith("Exception"):
+            return {"type": name, **part}
+    return None
 
 
 def _object(value: Any) -> _Layer | None:

@@ -70,6 +70,7 @@ async def test_nothing_behind_a_whole_answer_costs_it() -> None:
         {"id": "c-7", "choices": None, "base_resp": {"status_code": 1000, "status_msg": "it broke"}},
         {"object": "chat.completion.chunk", "choices": [], "message": "it broke"},
         {"text": "it broke", "error_code": 50001},
+        {"modelStreamErrorException": {"message": "it broke", "originalStatusCode": 500}},
         {"fault": {"faultstring": "it broke", "detail": {"errorcode": "policies.ratelimit.QuotaViolation"}}},
     ],
 )
