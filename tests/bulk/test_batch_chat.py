@@ -319,7 +319,8 @@ async def test_a_drained_batch_keeps_what_it_sent_in_the_store_and_sends_nothing
     sim: Simulator, tmp_path: Path
 ) -> None:
     given = {"text": [f"{n}: my card was charged" for n in range(20)]}
-    # One call at once, and the batch ends with the first that is sent.
+    # One call at once, and from the fifth on each takes its time: two answers are kept before all are sent.
+    sim.faults = [Fault("slow_first_byte", delay=0.5, after=4)]
     store = Counted(tmp_path, 2)
     ask = chat(store=store, limits=Limits(concurrency=1))
     other = chat(store=store, limits=Limits(concurrency=1))
@@ -328,7 +329,7 @@ async def test_a_drained_batch_keeps_what_it_sent_in_the_store_and_sends_nothing
     ask.drain()
     with pytest.raises(ClientClosedError, match="rows of the batch were not sent"):
         await task
-    sent = len(sim.ledger)
+    sent, sim.faults = len(sim.ledger), []
     assert sent < 20
     with pytest.raises(ClientClosedError):
         await ask({"text": ["20: another"]})
