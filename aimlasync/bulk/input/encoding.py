@@ -23,6 +23,11 @@ def marked_encoding(head: bytes) -> str | None:
     return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
 
 
+def encoding_of(head: bytes, said: str | None) -> str | None:
+    """Return the encoding of a text, None for UTF-8: what its mark says, else what is `said` of one or more files."""
+    return None if head.startswith(codecs.BOM_UTF8) else marked_encoding(head) or said
+
+
 class Utf8Lines:
     """`lines` in `encoding` as lines of UTF-8. Raises InputError about `name`."""
 

@@ -7,7 +7,6 @@ recognises its input. A file whose digest is known already is not checked again.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 import os
@@ -23,7 +22,7 @@ import msgspec
 from aimlasync.addresses import FULL, is_address, name_in, real_name, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
-from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
+from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, encoding_of
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path, why_one_row
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import open_copy
@@ -345,8 +344,7 @@ def _opened(
     if format is None and (format := format_of_content(head, said, name)) is None:
         raise InputError(name, f"{KNOWN}; say which with --format")
     _check_reading(reading, format, name)
-    # A file says by its mark what it is, and of several files under one --encoding each may be another.
-    encoding = None if head.startswith(codecs.BOM_UTF8) else marked_encoding(head) or reading.encoding
+    encoding = encoding_of(head, reading.encoding)
     if encoding is not None and format not in ("parquet", "xlsx"):
         check_encoding(encoding, name)
     if format in ("parquet", "xlsx"):
