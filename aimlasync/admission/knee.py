@@ -21,8 +21,8 @@ _AGAIN = 2.0
 _PAYS = 0.5
 # How far above an estimated knee to rest: below it throughput is lost, above it only latency.
 _ROOM = 1.5
-# The longest patience, in answers; in rounds of answers where the level is high. A probe takes some five rounds, and in
-# it a server that gets less done beyond its knee loses throughput (without: .892 for .938 there).
+# The longest patience, in answers; FEW rounds of answers where the level is high. A probe takes some five rounds, and in
+# it a server that gets less done beyond its knee loses throughput (without: .892 for .924 there).
 LAST = 256
 # So many attempts of a level are followed at most, and where fewer may tell what is chance.
 _MANY = 4 * FEW
@@ -166,7 +166,7 @@ class Knee:
 
     def _rest(self, value: float, patience: int) -> None:
         self.value = max(1.0, min(MAX, value))
-        self._patience = min(patience, int(LAST * max(1.0, self.value / (2 * FEW))))
+        self._patience = min(patience, int(max(LAST, FEW * self.value)))
         self._mode, self._start = "rest", 1.0
         self._waited = self._held = self._followed = self.to_send = 0
 
