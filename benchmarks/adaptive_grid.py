@@ -38,6 +38,7 @@ WITHOUT = {
     "knee._AGAIN": 8.0,
     "knee._PAYS": 0.9,
     "knee._ROOM": 1.0,
+    "knee._BRISK": 1e-6,
     "knee.LAST": 8,
     "knee._MANY": 16,
     "pace.MIN_RATE": 1.0,

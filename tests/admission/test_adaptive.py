@@ -380,6 +380,14 @@ def test_answers_of_very_different_lengths_are_no_queue() -> None:
     assert Run(cell, AdaptiveLimit, seed=71).score().goodput >= 0.8
 
 
+def test_answers_of_a_few_milliseconds_are_no_queue() -> None:
+    # Their time is that of this process, which gets more done where more comes at once: it held on to three of 32.
+    cell = Cell(
+        "", "", lambda: [Server(slots=1)], lambda draw, at: 0.0002, 4.0, 1.0, [(0.0, 5000.0)], callers=32, knee=1
+    )
+    assert Run(cell._replace(trip=0.0001), AdaptiveLimit, seed=1).score().knee > 25
+
+
 def test_a_server_that_gets_less_done_beyond_its_knee_is_seldom_probed() -> None:
     # A probe goes to three times the knee. With one after each 256 answers the mean of these seeds was .874.
     best = [(0.0, 64 / 0.52)]
