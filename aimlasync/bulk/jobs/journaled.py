@@ -91,7 +91,7 @@ class JournaledRows:
         self.path = journal
         """As it was given, links not followed."""
         if survey is not None and not restart:
-            self.same_job = of_same_job(journal)
+            self.same_job = of_same_job(self._journal.path)
         try:
             self._load(restart=restart)
             if self._journal.job.get("judged") != self.identity().get("judged"):

@@ -160,7 +160,7 @@ def of_same_job(path: str) -> str | None:
     with os.scandir(folder or ".") as entries:
         names = sorted(entry.name for entry in entries if entry.name.endswith(".manifest"))[:_MOST_JOURNALS]
     others = (os.path.join(folder, name.removesuffix(".manifest")) for name in names)
-    return next((other for other in others if other != path and _size(other) and job_of(other) == job), None)
+    return next((other for other in others if other != path and _size(other) and job and job_of(other) == job), None)
 
 
 def is_manifest(path: str) -> bool:
