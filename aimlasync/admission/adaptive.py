@@ -43,7 +43,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _AHEAD     8        queues at 5.3 times their knee for 2.2, .962 for .995, 102 calls time out
 #   _AGAIN     8        queues at 6.5 times their knee, batches at 5.2 for 1.9, 37 calls time out
 #   _PAYS      0.9      queues at 7.0 times their knee, 94 calls time out
-#   _BRISK     1e-6     nothing; a server that answers at once is used by three calls at a time (`benchmarks/features.py`)
+#   _BRISK     1e-6     nothing; a server that answers at once is used by three calls at a time (`features.py`)
 #   _ROOM      1        queues .867 for .995, batches .859 for .998, streams beside short calls .955 for .987
 #   LAST       8        hard limits 7.0 % refused for .9, buckets 8.3 for 2.0 and .938 for .969
 #   _MANY      16       nothing; where answers are of very different lengths .86 for .93 (forty seeds)
