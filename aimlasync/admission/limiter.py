@@ -106,8 +106,9 @@ class Limiter:
         need = tokens if callable(tokens) else lambda: tokens
         waiter = self.queue.join(priority, need, tenant, again=again)
         self.endpoint.joined(waiter)
-        # The new waiter may be the head, also before waiters that were there.
-        self.advance()
+        if self.in_flight < self.limit:
+            # The new waiter may be the head, also before waiters that were there.
+            self.advance()
         return waiter
 
     async def served(self, waiter: Waiter[Admission]) -> Admission:

@@ -269,18 +269,19 @@ class Balancer:
 
     def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float) -> None:
         """Raise OverloadedError for a call that would wait longer, or behind more calls, than it may."""
-        name, upstream = lane.name, lane.upstream
         pause = lane.paused_until - now
-        left = float("inf") if call.deadline is None else call.deadline - now
-        # Stretched: what the server stated may be all that the policy allows.
-        if pause > min(left, call.retry.max_retry_after * STRETCH[1]):
-            raise OverloadedError(
-                f"{name} was told to wait for another {pause:.1f} s, longer than this call can",
-                retry_after=pause,
-                info=call.info,
-            )
+        if pause > 0:
+            left = float("inf") if call.deadline is None else call.deadline - now
+            # Stretched: what the server stated may be all that the policy allows.
+            if pause > min(left, call.retry.max_retry_after * STRETCH[1]):
+                raise OverloadedError(
+                    f"{lane.name} was told to wait for another {pause:.1f} s, longer than this call can",
+                    retry_after=pause,
+                    info=call.info,
+                )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
+        upstream = lane.upstream
         expected = 0.0 if call.goes_first else lane.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
@@ -294,7 +295,7 @@ class Balancer:
         elif self.max_wait is not None and expected > self.max_wait:
             why = f"the queue is about {expected:.1f} s long"
         if why is not None:
-            raise OverloadedError(f"{name}: {why}", retry_after=expected, info=call.info)
+            raise OverloadedError(f"{lane.name}: {why}", retry_after=expected, info=call.info)
 
     def _choose(self, call: Call, now: float) -> Target:
         """Return the best endpoint for the next attempt. Raises when all of them are out.
