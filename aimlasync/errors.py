@@ -36,13 +36,15 @@ It has no I/O; it imports the type of `info`, and `http_response` when it is ask
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 if TYPE_CHECKING:
     from aimlasync.http_response import HttpResponse
     from aimlasync.info import Info
+
+E = TypeVar("E", bound=BaseException)
 
 Phase = Literal["total", "connect", "first_token", "idle", "attempt"]
 
@@ -104,7 +106,7 @@ class AimlasyncError(Exception):
         if self.info is not None:
             headers = {name.lower(): value for name, value in self.info.headers.items()}
             state["info"] = msgspec.structs.replace(self.info, headers=headers)
-        return _restored, (type(self), self.args), state
+        return restored, (type(self), self.args), state
 
     @property
     def request_id(self) -> str | None:
@@ -125,7 +127,8 @@ def in_one_line(error: object, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
+def restored(cls: type[E], args: tuple[Any, ...]) -> E:
+    """Return an error of a class without what its `__init__` takes, for its attributes to be set."""
     return cls.__new__(cls, *args)
 
 

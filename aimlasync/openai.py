@@ -22,7 +22,7 @@ from aimlasync import Timeout as Bounds
 from aimlasync.config import of_kind
 from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.endpoints.environment import proxy_for
-from aimlasync.errors import AimlasyncError
+from aimlasync.errors import AimlasyncError, restored
 from aimlasync.event_loop import no_loop
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
@@ -326,11 +326,7 @@ def _reduced(error: Exception) -> tuple[Any, ...]:
         headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
         content = response.content if response.is_closed else b""
         state["response"] = type(response)(response.status_code, headers=headers, content=content, request=request)
-    return _restored, (type(error), error.args), state
-
-
-def _restored(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
-    return kind.__new__(kind, *args)
+    return restored, (type(error), error.args), state
 
 
 def _pickled(kind: type[Exception]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from aimlasync.client.call import Attempt
 from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.client.stream_reading import StreamReading
-from aimlasync.errors import AimlasyncError
+from aimlasync.errors import AimlasyncError, restored
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Stream(StreamReading[P, W]):
 
 def _copied(error: AimlasyncError) -> AimlasyncError:
     """Return an error to raise: with one that the stream keeps, its reader's frames would stay until the collector."""
-    copied = type(error).__new__(type(error), *error.args)
+    copied = restored(type(error), error.args)
     vars(copied).update(vars(error))
     return copied
 
