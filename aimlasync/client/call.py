@@ -189,6 +189,12 @@ class Call(Bounded, eq=False):
         said = f"the call took longer than {self.bound} s{waited}{before}"
         return APITimeoutError(said, phase="total", info=self.info)
 
+    def retry_ended(self, succeeded: bool | None) -> None:
+        """Tell the budget that paid for it how a retry ended; None is for one without an outcome."""
+        if (paid := self.paid) is not None:
+            self.paid = None
+            paid.ended(succeeded)
+
     def give_up(self, error: BaseException | None) -> None:
         """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:
@@ -256,10 +262,8 @@ class Attempt(Permit, eq=False, kw_only=True):
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
         call, now = self.call, self.loop.time()
         self.lane.answered(now, now - self.sent_at)
-        if (paid := call.paid) is not None:
-            # Others may wait for its end, and a reader may take an hour.
-            call.paid = None
-            paid.ended(True)
+        # Others may wait for its end, and a reader may take an hour.
+        call.retry_ended(True)
         if call.hedging is not None:
             call.hedging.took(call.kind, now - self.sent_at)
 
@@ -295,11 +299,10 @@ class Attempt(Permit, eq=False, kw_only=True):
                 size = len(self.target.body or b"")
                 learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
                 upstream.estimator.learn(info.model, learned, prompt, answer)
-        if (paid := call.paid) is None:
+        if call.paid is None:
             upstream.retry_budget.succeeded()
         else:
-            call.paid = None
-            paid.ended(True)
+            call.retry_ended(True)
         lane.circuit.succeeded(now, seconds, timing.first_byte)
         if upstream.circuit.state != "closed":
             upstream.circuit.answered(now, seconds)
@@ -330,9 +333,7 @@ class Attempt(Permit, eq=False, kw_only=True):
                 call.budget.release(self.reservation)
             else:
                 call.budget.settle(self.reservation, self.info.cost_usd)
-        if (paid := call.paid) is not None:
-            call.paid = None
-            paid.ended(False)
+        call.retry_ended(False)
         seconds, lane = now - self.sent_at, self.lane
         if self.info.cost_usd is not None:
             lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + self.info.cost_usd
@@ -378,9 +379,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         # The error of a deadline shows it, and a response's headers may echo a key.
         self.secrets.without(self.info)
         call = self.call
-        if (paid := call.paid) is not None:
-            call.paid = None
-            paid.ended(None)
+        call.retry_ended(None)
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)
