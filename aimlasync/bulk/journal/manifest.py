@@ -156,11 +156,13 @@ def job_of(path: str) -> dict[str, Any]:
 
 def of_same_job(path: str) -> str | None:
     """Return a journal in the directory of the one at `path` that has answers of the same job, None for no other."""
-    job, folder = job_of(path), os.path.dirname(path)
+    folder = os.path.dirname(path)
+    if not (job := job_of(path)):
+        return None
     with os.scandir(folder or ".") as entries:
         names = sorted(entry.name for entry in entries if entry.name.endswith(".manifest"))[:_MOST_JOURNALS]
     others = (os.path.join(folder, name.removesuffix(".manifest")) for name in names)
-    return next((other for other in others if other != path and _size(other) and job and job_of(other) == job), None)
+    return next((other for other in others if other != path and _size(other) and job_of(other) == job), None)
 
 
 def is_manifest(path: str) -> bool:
