@@ -16,7 +16,7 @@ import msgspec
 
 from aimlasync.chat.types import ChatCompletion, Choice, TokenLogprob, decode_completion
 from aimlasync.errors import APIResponseValidationError
-from aimlasync.wire.json_text import plain, shallow
+from aimlasync.wire.json_text import cut_deep, plain
 from aimlasync.wire.reading import LOST, Place, build
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -120,7 +120,7 @@ def _read(
     try:
         return decode(raw)
     except (ValueError, RecursionError):
-        found = [build(value, kind, (*place, number)) for number, value in enumerate(plain(shallow(raw)), first)]
+        found = [build(value, kind, (*place, number)) for number, value in enumerate(plain(cut_deep(raw)), first)]
         return [one for one in found if one is not LOST]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.wire.json_text import shallow
+from aimlasync.wire.json_text import cut_deep
 
 TOO_DEEP = "JSON is nested too deep"
 
@@ -30,7 +30,7 @@ class WholeNumbers:
     def decode(self, text: str | bytes, /) -> Any:
         """Return the value. Raises msgspec.DecodeError for what is no JSON, its ValidationError for another type."""
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        if shallow(raw) is not raw:
+        if cut_deep(raw) is not raw:
             # As a model writes it that repeats itself without end.
             raise msgspec.DecodeError(TOO_DEEP)
         try:

@@ -2,7 +2,7 @@
 
 Bodies are read as layers: an object, and the object inside it that has the error, until none follows. The innermost
 word counts, since gateways wrap what the server behind them said. Names are compared without case, underscores and
-hyphens. It has no I/O. It may import `wire.begun_json`, `wire.waits` and `wire.wait_sentences`.
+hyphens. It has no I/O. It may import `wire.begun_json`, `wire.json_text`, `wire.waits` and `wire.wait_sentences`.
 Sources: OpenAI, Azure, AI/ML API, ByteSpike, Gemini (a list of objects, google.rpc.Status), OpenRouter (`metadata`),
 Anthropic, Mistral, Groq, vLLM, FastAPI (`detail`), LiteLLM (the JSON of another server inside a message), NestJS,
 RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`), Apigee (`fault`), Bedrock.
@@ -19,6 +19,7 @@ import msgspec
 
 from aimlasync.wire import waits
 from aimlasync.wire.begun_json import MAX_DEPTH, read_begun
+from aimlasync.wire.json_text import is_deeper
 from aimlasync.wire.wait_sentences import in_words
 
 _Layer = Mapping[str, Any]
@@ -266,16 +267,7 @@ def shallow(value: Any) -> Any:
 
     Code that works on error bodies may be recursive.
     """
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [part for item in level for part in _parts(item)]
-        if not level:
-            return value
-    return _pruned(value, MAX_DEPTH)
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return _pruned(value, MAX_DEPTH) if is_deeper(value, MAX_DEPTH) else value
 
 
 def _pruned(value: Any, levels: int) -> Any:

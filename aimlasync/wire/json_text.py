@@ -72,7 +72,21 @@ DEEPEST = 200
 _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]++|[\]}]++', re.DOTALL)
 
 
-def shallow(raw: bytes) -> bytes:
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether there is anything in so many lists and objects, one in another. It is not recursive."""
+    level = [value]
+    for _ in range(levels):
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def cut_deep(raw: bytes) -> bytes:
     """Return JSON with null for what is nested in more than DEEPEST levels; JSON that was cut there remains invalid.
 
     How many levels msgspec reads depends on the interpreter: some hundred, or thousands.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
 
-from aimlasync.wire.json_text import plain, plain_value, shallow
+from aimlasync.wire.json_text import cut_deep, is_deeper, plain, plain_value
 from aimlasync.wire.pydantic_names import PydanticNames
 
 
@@ -77,7 +77,7 @@ class Unknown(PydanticNames):
 
     def __getattr__(self, name: str) -> Any:
         if name == "_object":
-            self._object = Object(plain(shallow(self.raw)))
+            self._object = Object(plain(cut_deep(self.raw)))
             return self._object
         if name in Unknown.__slots__:
             # A copy that is being made has no bytes yet.
@@ -137,11 +137,6 @@ _MAX_LEVELS = 100
 
 def shallow_hook(kind: type, value: Any) -> Any:
     """Do what `json_hook` does. Raises ValueError for more than a hundred levels: what is so deep is not exact."""
-    if type(value) in (dict, list) and _is_deep(value, _MAX_LEVELS):
+    if type(value) in (dict, list) and is_deeper(value, _MAX_LEVELS):
         raise ValueError("nested too deep")
     return json_hook(kind, value)
-
-
-def _is_deep(value: Any, levels: int) -> bool:
-    inner = value.values() if type(value) is dict else value
-    return not levels or any(_is_deep(each, levels - 1) for each in inner if type(each) in (dict, list))

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from aimlasync.wire.json_text import encode, plain, shallow
+from aimlasync.wire.json_text import cut_deep, encode, plain
 from aimlasync.wire.objects import AnyJson, Object, Unknown, json_hook, open_up
 from aimlasync.wire.undeclared import fitted
 
@@ -58,7 +58,7 @@ def read(raw: bytes, wanted: Any, kinds: Mapping[str, type[Placed]] | None = Non
     What is nested too deep is null. Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for what is no
     object.
     """
-    raw = shallow(raw)
+    raw = cut_deep(raw)
     value = plain(raw)
     if not isinstance(value, dict):
         raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}")

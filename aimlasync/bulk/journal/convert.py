@@ -29,7 +29,7 @@ from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
-from aimlasync.wire.json_text import shallow
+from aimlasync.wire.json_text import cut_deep
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(Raw).decode
@@ -81,7 +81,7 @@ def record_of(result: Result) -> Record:
             # A decoder has taken all of it. The rest is for an error in the place of an answer.
             is_plain = status == 200 and reply.error is None and reply.object != "error"
             # The only fields of a completion that could be deep are held to a hundred levels by its decoder.
-            body = Raw(on_one_line(raw if type(reply) is ChatCompletion else shallow(raw)))
+            body = Raw(on_one_line(raw if type(reply) is ChatCompletion else cut_deep(raw)))
         else:
             raw = reply.raw
             body = json_line(raw) if raw else Raw(_encode(reply.to_dict()))
@@ -188,7 +188,7 @@ def error_of(
 
 def json_line(raw: bytes) -> Raw:
     """Return a body as JSON on one line: as it came, where it is that, but for null where it is nested too deep."""
-    raw = shallow(raw)
+    raw = cut_deep(raw)
     try:
         _skim(raw)
     except msgspec.DecodeError:
