@@ -68,7 +68,7 @@ def test_a_minute_in_which_a_server_fails_is_over_when_it_is_over(
         answers.append(server.per_second(start + 200, start + 240))
 
     answers: list[float] = []
-    for seed in (1, 2):
+    for seed in (1, 2, 3, 4):
         random.seed(seed)
         run(main())
     assert min(answers) > 0.1 * possible
